@@ -1,0 +1,2 @@
+//! The `pulsestream` program.
+fn main() {}

@@ -1,0 +1,2 @@
+//! Ports, data model, services and the memory backend of PulseStream.
+#![forbid(unsafe_code)]
