@@ -1,0 +1,1 @@
+//! Event ingestion, alerting and analytics inside your application.

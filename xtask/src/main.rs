@@ -1,0 +1,2 @@
+//! Development tasks: lint, test, services.
+fn main() {}
