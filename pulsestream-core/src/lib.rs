@@ -1,2 +1,14 @@
 //! Ports, data model, services and the memory backend of PulseStream.
+//!
+//! This crate opens no socket and no file. Applications use the `pulsestream` facade; whoever writes a backend, a notifier or
+//! a rule engine implements a port of this crate and proves it with the conformance suite.
 #![forbid(unsafe_code)]
+
+pub mod env;
+pub mod error;
+pub mod event;
+pub mod id;
+pub mod text;
+pub mod time;
+
+pub use error::{Error, ErrorKind, FieldError, Result, Retry};

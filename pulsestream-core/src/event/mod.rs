@@ -1,0 +1,11 @@
+//! The event: its parts, the paths that name them, and the values found there.
+
+mod json;
+mod model;
+mod path;
+mod value;
+
+pub use json::JsonObject;
+pub use model::{Context, ErrorDetails, Event, Metrics, Severity, Source, Tags};
+pub use path::{FieldPath, FieldType};
+pub use value::{Value, ValueRef};
