@@ -8,6 +8,8 @@ pub mod env;
 pub mod error;
 pub mod event;
 pub mod id;
+pub mod memory;
+pub mod ports;
 pub mod text;
 pub mod time;
 
