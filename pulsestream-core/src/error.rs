@@ -183,6 +183,13 @@ impl Error {
         self
     }
 
+    /// Adds one refused field and keeps the message.
+    #[must_use]
+    pub fn with_field(mut self, field: FieldError) -> Self {
+        self.0.fields.push(field);
+        self
+    }
+
     /// Says whether and when to retry.
     #[must_use]
     pub fn with_retry(mut self, retry: Retry) -> Self {

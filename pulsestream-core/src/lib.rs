@@ -7,6 +7,7 @@
 pub mod env;
 pub mod error;
 pub mod event;
+pub mod filter;
 pub mod id;
 pub mod memory;
 pub mod ports;
@@ -14,3 +15,4 @@ pub mod text;
 pub mod time;
 
 pub use error::{Error, ErrorKind, FieldError, Result, Retry};
+pub use filter::Filter;

@@ -7,5 +7,6 @@ mod value;
 
 pub use json::JsonObject;
 pub use model::{Context, ErrorDetails, Event, Metrics, Severity, Source, Tags};
+pub(crate) use path::nearest_of;
 pub use path::{FieldPath, FieldType};
 pub use value::{Value, ValueRef};
