@@ -11,6 +11,7 @@ pub mod filter;
 pub mod id;
 pub mod memory;
 pub mod ports;
+pub mod query;
 pub mod text;
 pub mod time;
 
