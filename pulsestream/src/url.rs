@@ -1,0 +1,180 @@
+//! Where a PulseStream keeps its data, as text.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use pulsestream_core::{Error, Result};
+
+/// The stores that a URL names.
+///
+/// | text | stores |
+/// |---|---|
+/// | `memory:` | everything in memory, gone at the end |
+/// | `./events`, `file:/var/lib/events` | a folder on disk |
+/// | `postgres://user@host/db` | PostgreSQL |
+/// | any of them with `?redis=redis://host` | and Redis for rate limits, cache, queue, live bus and leases |
+#[derive(Clone, PartialEq, Eq)]
+pub struct StoreUrl {
+    /// Where events, rules, alerts and accounts are kept.
+    pub primary: PrimaryStore,
+    /// URL of a Redis, when one is used.
+    pub redis: Option<String>,
+}
+
+/// Where events, rules, alerts and accounts are kept.
+#[derive(Clone, PartialEq, Eq)]
+pub enum PrimaryStore {
+    /// In memory.
+    Memory,
+    /// In a folder.
+    Folder(PathBuf),
+    /// In PostgreSQL, by its URL.
+    Postgres(String),
+}
+
+impl std::fmt::Debug for StoreUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::fmt::Debug for PrimaryStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::fmt::Display for PrimaryStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Memory => f.write_str("memory:"),
+            Self::Folder(path) => write!(f, "{}", path.display()),
+            Self::Postgres(url) => f.write_str(&without_secret(url)),
+        }
+    }
+}
+
+/// Shows the URL without its passwords.
+impl std::fmt::Display for StoreUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.primary)?;
+        match &self.redis {
+            Some(redis) => write!(f, " with {}", without_secret(redis)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Hides user, password and query of a URL: `postgres://db.example/app`.
+fn without_secret(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let rest = rest.split(['?', '#']).next().unwrap_or_default();
+    // A password may hold `@` or `/` by mistake: everything up to the last `@` is hidden.
+    let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
+    format!("{scheme}://{place}")
+}
+
+impl FromStr for StoreUrl {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let refuse = |message: &str| Err(Error::invalid("store_url.parse", "", "invalid_store_url", message));
+        let (main, redis) = take_redis(text.trim())?;
+        let primary = match main.split_once(':') {
+            _ if main.is_empty() => {
+                return refuse("the store must be `memory:`, a folder such as ./events, or postgres://user@host/database");
+            }
+            Some(("memory", "" | "//")) => PrimaryStore::Memory,
+            Some(("file", path)) => PrimaryStore::Folder(PathBuf::from(path.strip_prefix("//").unwrap_or(path))),
+            Some(("postgres" | "postgresql", _)) => PrimaryStore::Postgres(main),
+            Some(("redis" | "rediss", _)) => {
+                return refuse("Redis holds no events: name a store and add ?redis=redis://host");
+            }
+            Some((scheme, rest)) if rest.starts_with("//") && scheme.len() > 1 => {
+                return refuse(&format!(
+                    "unknown kind of store `{scheme}`; valid are memory:, a folder such as ./events, and postgres://"
+                ));
+            }
+            _ => PrimaryStore::Folder(PathBuf::from(main)),
+        };
+        Ok(Self { primary, redis })
+    }
+}
+
+/// Takes `redis=URL` out of the query of a URL.
+fn take_redis(text: &str) -> Result<(String, Option<String>)> {
+    let Some((main, query)) = text.split_once('?') else { return Ok((text.to_owned(), None)) };
+    let mut redis = None;
+    let mut others = Vec::new();
+    for pair in query.split('&') {
+        match pair.strip_prefix("redis=") {
+            Some(value) => redis = Some(percent_decode(value)),
+            None => others.push(pair),
+        }
+    }
+    if let Some(url) = &redis
+        && !(url.starts_with("redis://") || url.starts_with("rediss://"))
+    {
+        return Err(Error::invalid(
+            "store_url.parse",
+            "",
+            "invalid_store_url",
+            "redis= takes a URL such as redis://localhost:6379",
+        ));
+    }
+    let main = if others.is_empty() { main.to_owned() } else { format!("{main}?{}", others.join("&")) };
+    Ok((main, redis))
+}
+
+fn percent_decode(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, tail)) = rest.split_first() {
+        let hex = |byte: u8| char::from(byte).to_digit(16);
+        match (first, tail) {
+            (b'%', [high, low, ..]) if hex(*high).is_some() && hex(*low).is_some() => {
+                let value = hex(*high).unwrap_or_default() * 16 + hex(*low).unwrap_or_default();
+                bytes.push(u8::try_from(value).unwrap_or_default());
+                rest = &tail[2..];
+            }
+            _ => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> StoreUrl {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn forms() {
+        assert_eq!(parse("memory:").primary, PrimaryStore::Memory);
+        assert_eq!(parse("./events").primary, PrimaryStore::Folder("./events".into()));
+        assert_eq!(parse("file:///var/events").primary, PrimaryStore::Folder("/var/events".into()));
+        let url = parse("postgres://u:p@h/d?sslmode=require&redis=redis%3A%2F%2Fr%3A6379");
+        assert_eq!(url.primary, PrimaryStore::Postgres("postgres://u:p@h/d?sslmode=require".into()));
+        assert_eq!(url.redis.as_deref(), Some("redis://r:6379"));
+    }
+
+    #[test]
+    fn refusals_name_what_is_valid() {
+        for (text, word) in [("", "memory:"), ("mysql://h/d", "postgres://"), ("redis://h", "?redis="), ("x?redis=y", "redis://")] {
+            let error = text.parse::<StoreUrl>().unwrap_err();
+            assert!(error.message().contains(word), "{error}");
+        }
+    }
+
+    #[test]
+    fn passwords_are_not_shown() {
+        let shown = format!("{:?}", parse("postgres://u:secret@h/d?password=secret&redis=redis://:secret@r"));
+        assert!(!shown.contains("secret"), "{shown}");
+    }
+}
