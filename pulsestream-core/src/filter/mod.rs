@@ -5,14 +5,19 @@
 //! ```
 //! What an expression means is the contract of [`Expr`].
 
+mod caret;
 mod check;
 mod compile;
 mod constraints;
 mod display;
 mod expr;
+mod hint;
+mod lex;
+mod parse;
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::str::FromStr;
 use std::sync::Arc;
 
 pub use check::{MAX_DEPTH, MAX_IN_VALUES, MAX_PREDICATES, MAX_REGEX_BYTES};
@@ -34,6 +39,29 @@ struct Inner {
 }
 
 impl Filter {
+    /// Reads a filter in its text form.
+    ///
+    /// # Errors
+    /// `Invalid` for anything that is not a filter or exceeds a limit of [`Filter::new`]. The message shows the line with a
+    /// caret under the place, and the context has its `column` (and `line`, when there are several), counted from 1 in
+    /// characters.
+    ///
+    /// # Examples
+    /// ```
+    /// # use pulsestream_core::Filter;
+    /// let filter = Filter::parse("metrics.status_code >= 500 and not message contains 'timeout'")?;
+    /// assert_eq!(filter.to_string(), "metrics.status_code >= 500 and not message contains 'timeout'");
+    ///
+    /// let error = Filter::parse("severty = 'error'").unwrap_err();
+    /// assert!(error.message().starts_with("unknown field `severty`; did you mean `severity`"));
+    /// # Ok::<(), pulsestream_core::Error>(())
+    /// ```
+    pub fn parse(text: &str) -> Result<Self> {
+        parse::parse(text)
+            .and_then(|expr| Self::checked(expr).map_err(|problem| lex::Fault::new(0, problem)))
+            .map_err(|fault| caret::error(text, fault))
+    }
+
     /// Checks and compiles an expression.
     ///
     /// The canonical expression is kept: nested `and` and `or` are flat, groups of one are gone, empty groups are
@@ -111,6 +139,14 @@ impl Filter {
 impl Default for Filter {
     fn default() -> Self {
         Self::all()
+    }
+}
+
+impl FromStr for Filter {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::parse(text)
     }
 }
 
