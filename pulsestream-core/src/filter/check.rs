@@ -33,14 +33,11 @@ impl Problem {
     }
 }
 
-/// Returns the canonical tree: nested `and` and `or` are flat, groups of one are gone, empty groups are [`Expr::True`] or its
-/// negation, `in` lists have each value once.
+/// Checks the size of the tree and returns its canonical form: nested `and` and `or` are flat, groups of one are gone, empty
+/// groups are [`Expr::True`] or its negation, `in` lists have each value once.
 pub(super) fn canonical(expr: Expr) -> Result<Expr, Problem> {
-    let mut predicates = 0;
-    check_shape(&expr, 0, &mut predicates)?;
-    let expr = flatten(expr);
-    check_leaves(&expr)?;
-    Ok(expr)
+    check_shape(&expr, 0, &mut 0)?;
+    Ok(flatten(expr))
 }
 
 /// Counts before anything recurses without a bound.
@@ -132,7 +129,8 @@ fn positive_zero(value: Value) -> Value {
     }
 }
 
-fn check_leaves(expr: &Expr) -> Result<(), Problem> {
+/// Checks fields, operators and literals of a tree whose size is checked.
+pub(super) fn check_leaves(expr: &Expr) -> Result<(), Problem> {
     match expr {
         Expr::True | Expr::Text(_) => Ok(()),
         Expr::And(parts) | Expr::Or(parts) => parts.iter().try_for_each(check_leaves),

@@ -120,51 +120,50 @@ pub(super) fn no_operator(at: usize, found: &Token<'_>, field: &FieldPath, negat
     }
     let instead = match found {
         Token::Foreign(_, "and" | "or" | "not") => None,
-        Token::Foreign(_, here) => Some((*here).to_owned()),
-        Token::Word(word) => instead_of_word(&word.to_ascii_lowercase(), field),
+        Token::Foreign(sign, here) => Some(not_an_operator(sign, Some((*here).to_owned()))),
+        Token::Word(word) if word.eq_ignore_ascii_case("between") => {
+            Some(not_an_operator(word, Some(format!("{field} >= 1 and {field} <= 2"))))
+        }
+        Token::Word(word) if !is_keyword(word) => Some(unknown_operator(word)),
         _ => None,
     };
-    let found_name = found.describe();
-    match (instead, found) {
-        (Some(instead), _) => Fault::new(
-            at,
-            Problem::new(
-                "unknown_operator",
-                format!(
-                    "unknown operator {found_name}; did you mean `{instead}`; valid operators are {OPERATORS}"
-                ),
-            ),
-        ),
-        (None, Token::Word(word)) if !is_keyword(word) => Fault::new(
-            at,
-            Problem::new(
-                "unknown_operator",
-                format!("unknown operator {found_name}; valid operators are {OPERATORS}"),
-            ),
-        ),
-        _ => Fault::syntax(
-            at,
-            format!(
-                "expected an operator after `{field}`, found {found_name}; valid operators are {OPERATORS}"
-            ),
-        ),
-    }
+    let problem = instead.unwrap_or_else(|| {
+        let found = found.describe();
+        let hint = "valid operators are";
+        let message = format!("expected an operator after `{field}`, found {found}; {hint} {OPERATORS}");
+        Problem::new("syntax", message)
+    });
+    Fault::new(at, problem)
 }
 
-/// What a word of another language, or a slip, is called here.
-fn instead_of_word(word: &str, field: &FieldPath) -> Option<String> {
-    Some(match word {
-        "eq" | "equals" | "is" => "=".into(),
-        "ne" | "neq" => "!=".into(),
-        "lt" => "<".into(),
-        "le" | "lte" => "<=".into(),
-        "gt" => ">".into(),
-        "ge" | "gte" => ">=".into(),
-        "like" | "ilike" | "has" | "includes" => "contains".into(),
-        "regex" | "regexp" | "rlike" => "matches".into(),
-        "between" => format!("{field} >= 1 and {field} <= 2"),
-        _ => nearest_of(word, OPERATOR_WORDS.into_iter())?.to_owned(),
-    })
+/// Says what is wrong with an operator that the language does not have.
+pub(super) fn unknown_operator(name: &str) -> Problem {
+    not_an_operator(name, instead_of_operator(&name.to_ascii_lowercase()))
+}
+
+fn not_an_operator(name: &str, instead: Option<String>) -> Problem {
+    let hint = instead.map(|instead| format!("; did you mean `{instead}`")).unwrap_or_default();
+    let name = shortened(name);
+    Problem::new(
+        "unknown_operator",
+        format!("unknown operator `{name}`{hint}; valid operators are {OPERATORS}"),
+    )
+}
+
+/// What an operator of another language, or a slip, is called here.
+fn instead_of_operator(name: &str) -> Option<String> {
+    let instead = match name {
+        "==" | "eq" | "equals" | "is" => "=",
+        "<>" | "ne" | "neq" => "!=",
+        "lt" => "<",
+        "le" | "lte" => "<=",
+        "gt" => ">",
+        "ge" | "gte" => ">=",
+        "like" | "ilike" | "has" | "includes" => "contains",
+        "regex" | "regexp" | "rlike" | "=~" => "matches",
+        _ => nearest_of(name, OPERATOR_WORDS.into_iter())?,
+    };
+    Some(instead.to_owned())
 }
 
 /// A literal should stand here.

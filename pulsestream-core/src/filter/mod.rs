@@ -10,8 +10,10 @@ mod check;
 mod compile;
 mod constraints;
 mod display;
+mod explain;
 mod expr;
 mod hint;
+mod json;
 mod lex;
 mod parse;
 
@@ -58,7 +60,7 @@ impl Filter {
     /// ```
     pub fn parse(text: &str) -> Result<Self> {
         parse::parse(text)
-            .and_then(|expr| Self::checked(expr).map_err(|problem| lex::Fault::new(0, problem)))
+            .and_then(|expr| Self::with_checked_leaves(expr).map_err(|problem| lex::Fault::new(0, problem)))
             .map_err(|fault| caret::error(text, fault))
     }
 
@@ -72,7 +74,11 @@ impl Filter {
     /// [`MAX_IN_VALUES`] values in a list, a literal or an operator that the field's type does not have, or a regular
     /// expression that is wrong, longer than [`MAX_REGEX_BYTES`] or too big when compiled.
     pub fn new(expr: Expr) -> Result<Self> {
-        Self::checked(expr).map_err(|problem| {
+        let checked = check::canonical(expr).and_then(|expr| {
+            check::check_leaves(&expr)?;
+            Self::compile(expr)
+        });
+        checked.map_err(|problem| {
             let message = problem.message.clone().into_owned();
             Error::new(ErrorKind::Invalid, "filter.new", problem.message).with_field(FieldError::new(
                 "",
@@ -82,8 +88,12 @@ impl Filter {
         })
     }
 
-    fn checked(expr: Expr) -> Result<Self, check::Problem> {
-        let expr = check::canonical(expr)?;
+    /// Makes a filter of an expression whose leaves are checked.
+    fn with_checked_leaves(expr: Expr) -> Result<Self, check::Problem> {
+        Self::compile(check::canonical(expr)?)
+    }
+
+    fn compile(expr: Expr) -> Result<Self, check::Problem> {
         let compiled = CompiledFilter::new(&expr)?;
         Ok(Self(Arc::new(Inner { expr, compiled })))
     }
@@ -111,6 +121,11 @@ impl Filter {
     /// Returns whether the event matches.
     pub fn matches(&self, event: &Event) -> bool {
         self.0.compiled.matches(event)
+    }
+
+    /// Describes in words the events that match, for example `events where the service is 'shop'`.
+    pub fn explain(&self) -> String {
+        explain::explain(&self.0.expr)
     }
 
     /// Returns conditions that every matching event fulfils: the field equals one of the values.
