@@ -1,5 +1,10 @@
 //! The memory backend: every port, nothing durable; the reference that other backends are compared with.
 
+mod event_log;
+mod event_store;
 mod key_value;
+mod signal;
+mod size;
 
+pub use event_store::{MemoryEventStore, MemoryEventStoreLimits};
 pub use key_value::MemoryKeyValue;

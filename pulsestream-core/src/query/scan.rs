@@ -1,9 +1,13 @@
 //! Reading projected columns of many events, for analytics.
 
+use crate::error::{Error, FieldError, Result};
 use crate::event::{FieldPath, Value};
 use crate::filter::Filter;
 use crate::text::Text;
 use crate::time::{TimeRange, Timestamp};
+
+/// Largest number of columns of a scan.
+pub const MAX_SCAN_COLUMNS: usize = 64;
 
 /// What to scan.
 #[derive(Debug, Clone, PartialEq)]
@@ -12,15 +16,33 @@ pub struct ScanQuery {
     pub range: TimeRange,
     /// What they must match; `None` matches all.
     pub filter: Option<Filter>,
-    /// Which columns to read, at most 64.
+    /// Which columns to read, at most [`MAX_SCAN_COLUMNS`].
     pub columns: Vec<FieldPath>,
-    /// How many rows a batch holds at most.
+    /// How many rows a batch holds at most, at least 1.
     pub batch_rows: usize,
 }
 
 impl Default for ScanQuery {
     fn default() -> Self {
         Self { range: TimeRange::ALL, filter: None, columns: Vec::new(), batch_rows: 8_192 }
+    }
+}
+
+impl ScanQuery {
+    /// Checks what every backend must refuse the same way.
+    ///
+    /// # Errors
+    /// `Invalid` with a field error for each thing that is wrong.
+    pub fn validate(&self) -> Result<()> {
+        let mut fields = Vec::new();
+        if self.columns.len() > MAX_SCAN_COLUMNS {
+            let message = format!("must have at most {MAX_SCAN_COLUMNS} columns");
+            fields.push(FieldError::new("/columns", "length", message));
+        }
+        if self.batch_rows == 0 {
+            fields.push(FieldError::new("/batch_rows", "out_of_range", "must be at least 1"));
+        }
+        if fields.is_empty() { Ok(()) } else { Err(Error::invalid_fields("event_store.scan", fields)) }
     }
 }
 
