@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::command::{Result, capture, cargo, run, workspace_root};
 use crate::deny::Rules;
 use crate::graph::{Graph, Package};
+use crate::lint::WORKSPACE;
 use crate::spdx;
 
 const CORE: &str = "pulsestream-core";
@@ -31,24 +32,10 @@ const CRATES_IO: &[&str] =
 pub(crate) fn check() -> Result<()> {
     let text = std::fs::read_to_string(workspace_root().join("deny.toml"))?;
     let rules = Rules::parse(&text)?;
-    let metadata = capture(
-        cargo(&["metadata", "--format-version", "1", "--locked", "--all-features"]).env_remove("RUSTFLAGS"),
-    )?;
+    let metadata = capture(&mut cargo(&["metadata", "--format-version", "1", "--locked", "--all-features"]))?;
     let graph = Graph::parse(&metadata)?;
     // Asked for core alone: the features that the rest of the workspace turns on do not count against it.
-    let tree = capture(&mut cargo(&[
-        "tree",
-        "--locked",
-        "--package",
-        CORE,
-        "--edges",
-        "normal",
-        "--prefix",
-        "none",
-        "--format",
-        "{p}|{f}",
-    ]))?;
-    let tree = CoreTree::parse(&tree);
+    let core = CoreTree::parse(&tree("{p}|{f}", "normal", &["--locked", "--package", CORE])?);
 
     let mut violations = Vec::new();
     violations.extend(licences(&graph, &rules));
@@ -56,18 +43,26 @@ pub(crate) fn check() -> Result<()> {
     violations.extend(sources(&graph));
     violations.extend(shape(&graph));
     violations.extend(single_versions(&graph));
-    violations.extend(tree.violations());
-    if let Some(warning) = two_crypto_providers(&graph) {
+    violations.extend(core.violations());
+    // Metadata also lists optional crates that no enabled feature compiles; `cargo tree` is exact.
+    let all = tree("{p}", "normal,build", WORKSPACE)?;
+    let compiled = all.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    if let Some(warning) = two_crypto_providers(&graph, &compiled) {
         eprintln!("  warning: {warning}");
     }
     if !violations.is_empty() {
         return Err(format!("dependency policy:\n  - {}", violations.join("\n  - ")).into());
     }
-    eprintln!("  {} packages, core's tree has {} crates", graph.packages.len(), tree.crates.len());
+    eprintln!("  {} packages, core's tree has {} crates", graph.packages.len(), core.crates.len());
     if capture(&mut cargo(&["deny", "--version"])).is_ok() {
         run(&mut cargo(&["deny", "--all-features", "check", "licenses", "bans", "sources"]))?;
     }
     Ok(())
+}
+
+/// One line of `cargo tree` for each crate.
+fn tree(format: &str, edges: &str, selection: &[&str]) -> Result<String> {
+    capture(cargo(&["tree", "--prefix", "none", "--format", format, "--edges", edges]).args(selection))
 }
 
 fn licences(graph: &Graph, rules: &Rules) -> Vec<String> {
@@ -150,10 +145,9 @@ fn single_versions(graph: &Graph) -> Vec<String> {
 }
 
 /// A process that holds two rustls providers must choose one at run time, or rustls panics.
-fn two_crypto_providers(graph: &Graph) -> Option<String> {
-    let has = |name: &str| graph.packages.values().any(|package| package.name == name);
-    let users: Vec<&str> = users(graph, "ring").collect();
-    (has("ring") && has("aws-lc-rs"))
+fn two_crypto_providers(graph: &Graph, compiled: &BTreeSet<&str>) -> Option<String> {
+    let users: Vec<&str> = users(graph, "ring").filter(|user| compiled.contains(user)).collect();
+    (compiled.contains("ring") && compiled.contains("aws-lc-rs"))
         .then(|| format!("ring is there beside aws-lc-rs; ring is used by {}", users.join(", ")))
 }
 

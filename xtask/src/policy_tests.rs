@@ -87,9 +87,14 @@ fn one_version_of_crates_that_cross_borders() {
 
 #[test]
 fn a_second_crypto_provider_is_told_with_its_user() {
-    let both = graph([package("a", &["ring"]), package("ring", &[]), package("aws-lc-rs", &[])]);
-    assert_eq!(two_crypto_providers(&both).unwrap(), "ring is there beside aws-lc-rs; ring is used by a");
-    assert_eq!(two_crypto_providers(&graph([package("ring", &[])])), None);
+    let idle = package("idle", &["ring"]);
+    let both = graph([package("a", &["ring"]), idle, package("ring", &[]), package("aws-lc-rs", &[])]);
+    let compiled = BTreeSet::from(["a", "ring", "aws-lc-rs"]);
+    assert_eq!(
+        two_crypto_providers(&both, &compiled).unwrap(),
+        "ring is there beside aws-lc-rs; ring is used by a"
+    );
+    assert_eq!(two_crypto_providers(&both, &BTreeSet::from(["a", "aws-lc-rs"])), None);
 }
 
 #[test]

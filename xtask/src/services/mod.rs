@@ -110,7 +110,7 @@ trait Running {}
 type Started = (Box<dyn Running>, String);
 
 fn obtain(server: &Server, folder: &Folder) -> Result<Option<Box<dyn Running>>> {
-    if let Ok(url) = std::env::var(server.variable) {
+    if let Some(url) = std::env::var(server.variable).ok().filter(|url| !url.is_empty()) {
         announce(&format!("{}={url}", server.variable));
         return Ok(None);
     }
@@ -134,7 +134,6 @@ fn start(server: &Server, folder: &Folder) -> Result<Started> {
     let programs = match server.programs.find() {
         Ok(found) => found,
         Err(missing) => {
-            say(&format!("{missing}; installing {} with apt-get", server.package));
             install::install(server.package, folder.is_root())
                 .map_err(|error| format!("{missing}; {error}"))?;
             server.programs.find()?
