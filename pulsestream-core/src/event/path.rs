@@ -197,18 +197,25 @@ pub(crate) fn nearest_of<'a>(name: &str, candidates: impl Iterator<Item = &'a st
         .map(|(_, candidate)| candidate)
 }
 
-/// Levenshtein distance in characters, of the first 64 of each.
+/// Edits between two names, of the first 64 characters of each: insert, delete, replace, or swap two neighbours (the optimal
+/// string alignment distance).
 fn edit_distance(left: &str, right: &str) -> usize {
     let right: Vec<char> = right.chars().take(64).collect();
+    let mut above: Vec<usize> = Vec::new();
     let mut row: Vec<usize> = (0..=right.len()).collect();
+    let mut previous = None;
     for (line, from) in left.chars().take(64).enumerate() {
-        let mut diagonal = row[0];
-        row[0] = line + 1;
+        let mut next = vec![line + 1];
         for (column, to) in right.iter().enumerate() {
-            let substituted = diagonal + usize::from(from != *to);
-            diagonal = row[column + 1];
-            row[column + 1] = substituted.min(row[column] + 1).min(diagonal + 1);
+            let replaced = row[column] + usize::from(from != *to);
+            let mut best = replaced.min(row[column + 1] + 1).min(next[column] + 1);
+            if column > 0 && previous == Some(*to) && right[column - 1] == from {
+                best = best.min(above[column - 1] + 1);
+            }
+            next.push(best);
         }
+        above = std::mem::replace(&mut row, next);
+        previous = Some(from);
     }
     row[right.len()]
 }
@@ -329,6 +336,24 @@ mod tests {
         assert_eq!("user_id".parse::<FieldPath>().unwrap(), FieldPath::UserId);
         for field in FieldPath::FIXED {
             assert_eq!(field.base_name().parse::<FieldPath>().unwrap(), *field);
+        }
+    }
+
+    #[test]
+    fn edits_are_counted() {
+        for (left, right, edits) in [
+            ("", "", 0),
+            ("", "ab", 2),
+            ("abc", "abc", 0),
+            ("adn", "and", 1),
+            ("kitten", "sitting", 3),
+            ("ab", "ba", 1),
+        ] {
+            assert_eq!(
+                (edit_distance(left, right), edit_distance(right, left)),
+                (edits, edits),
+                "{left} {right}"
+            );
         }
     }
 

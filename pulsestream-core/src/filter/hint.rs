@@ -6,7 +6,7 @@ use super::check::Problem;
 use super::lex::{Fault, Token, shortened};
 use super::parse::Operator;
 use super::{CompareOp, Expr};
-use crate::event::{FieldPath, nearest_of};
+use crate::event::{FieldPath, FieldType, nearest_of};
 
 const OPERATORS: &str = "= != < <= > >= in contains starts_with ends_with matches exists";
 const OPERATOR_WORDS: [&str; 6] = ["in", "contains", "starts_with", "ends_with", "matches", "exists"];
@@ -129,8 +129,14 @@ pub(super) fn no_operator(at: usize, found: &Token<'_>, field: &FieldPath, negat
     };
     let problem = instead.unwrap_or_else(|| {
         let found = found.describe();
-        let hint = "valid operators are";
-        let message = format!("expected an operator after `{field}`, found {found}; {hint} {OPERATORS}");
+        let example = match field.field_type() {
+            FieldType::Bool => format!("{field} = true"),
+            _ => format!("{field} exists"),
+        };
+        let message = format!(
+            "expected an operator after `{field}`, found {found}; write for example `{example}`; \
+             valid operators are {OPERATORS}"
+        );
         Problem::new("syntax", message)
     });
     Fault::new(at, problem)

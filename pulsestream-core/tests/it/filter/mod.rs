@@ -1,0 +1,6 @@
+//! The filter language through its public interface.
+
+mod errors;
+mod forms;
+mod properties;
+mod semantics;
