@@ -200,9 +200,8 @@ fn parse_rfc3339(text: &[u8]) -> Option<Timestamp> {
         if length == 0 {
             return None;
         }
-        for index in 0..6 {
-            fraction = fraction * 10 + if index < length { i64::from(tail[index] - b'0') } else { 0 };
-        }
+        let digits = tail[..length].iter().map(|digit| i64::from(digit - b'0'));
+        fraction = digits.chain(std::iter::repeat(0)).take(6).fold(0, |value, digit| value * 10 + digit);
         rest = &tail[length..];
     }
     let offset_seconds = match rest {
