@@ -1,12 +1,19 @@
 //! The event: its parts, the paths that name them, and the values found there.
 
+mod draft;
 mod json;
 mod model;
+mod parse;
 mod path;
+mod schema;
+mod validate;
 mod value;
 
 pub use json::{JsonObject, JsonRef, MAX_DEPTH, MAX_KEYS};
 pub use model::{Context, ErrorDetails, Event, Metrics, Severity, Source, Tags};
+pub use parse::{BatchForm, EventParser, ParsedBatch};
 pub(crate) use path::nearest_of;
 pub use path::{FieldPath, FieldType};
+pub use schema::Dialect;
+pub use validate::{EventRules, MAX_STATED_BYTES, MAX_TAG_NAME_CHARS, MAX_TAG_VALUE_CHARS, event_bytes};
 pub use value::{Value, ValueRef};

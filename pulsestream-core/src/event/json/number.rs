@@ -49,6 +49,11 @@ impl<'a> RawNumber<'a> {
         self.text.parse().unwrap_or(f64::NAN)
     }
 
+    /// Returns the number when it is written as digits alone and fits.
+    pub(crate) fn whole(self) -> Option<u64> {
+        self.text.parse().ok()
+    }
+
     /// Appends the normal form: as written, without an exponent, and zero without a sign.
     #[inline]
     pub(super) fn push_normal(self, out: &mut String) {

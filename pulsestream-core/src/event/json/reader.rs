@@ -99,8 +99,12 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`Stop`] when there are too many.
     #[cold]
-    pub(crate) fn refuse(&mut self, code: &'static str, message: impl Into<Cow<'static, str>>) -> Step<()> {
-        self.refuse_at(None, code, message.into())
+    pub(crate) fn refuse(
+        &mut self,
+        code: impl Into<Cow<'static, str>>,
+        message: impl Into<Cow<'static, str>>,
+    ) -> Step<()> {
+        self.refuse_at(None, code.into(), message.into())
     }
 
     /// Notes a refusal at the member `key` of the current place.
@@ -111,13 +115,13 @@ impl<'a> Reader<'a> {
         code: &'static str,
         message: impl Into<Cow<'static, str>>,
     ) -> Step<()> {
-        self.refuse_at(Some(key), code, message.into())
+        self.refuse_at(Some(key), Cow::Borrowed(code), message.into())
     }
 
     fn refuse_at(
         &mut self,
         member: Option<&str>,
-        code: &'static str,
+        code: Cow<'static, str>,
         message: Cow<'static, str>,
     ) -> Step<()> {
         if self.muted {
@@ -177,11 +181,16 @@ impl<'a> Reader<'a> {
         pointer
     }
 
-    /// Makes pointers, depth and number of keys count from the current value, as if it were a document of its own.
-    pub(crate) fn start_document(&mut self) {
-        self.pointer_base = self.path.len();
-        self.depth_base = self.path.len();
-        self.keys_left = MAX_KEYS;
+    /// Reads the current value as a document of its own: pointers, depth and number of keys count from it.
+    pub(crate) fn as_document<T>(&mut self, read: impl FnOnce(&mut Self) -> Step<T>) -> Step<T> {
+        let base = self.path.len();
+        let pointer_base = std::mem::replace(&mut self.pointer_base, base);
+        let result = self.within(read);
+        if result.is_err() {
+            self.path.truncate(base);
+        }
+        self.pointer_base = pointer_base;
+        result
     }
 
     /// Reads a value whose depth and number of keys count on their own.
@@ -249,7 +258,7 @@ impl<'a> Reader<'a> {
 
     /// Skips the next value by its brackets alone.
     #[cold]
-    pub(crate) fn skip_unread(&mut self) -> Step<()> {
+    fn skip_unread(&mut self) -> Step<()> {
         self.peek();
         match value_end(self.text.as_bytes(), self.at) {
             Some(end) => {
@@ -263,10 +272,9 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Goes back to the start of the current document, at `position`, and skips it by its brackets alone.
+    /// Goes back to the value that starts at `position` and skips it by its brackets alone.
     #[cold]
-    pub(crate) fn skip_document(&mut self, position: usize) -> Step<()> {
-        self.path.truncate(self.pointer_base);
+    pub(crate) fn skip_from(&mut self, position: usize) -> Step<()> {
         self.at = position;
         self.skip_unread()
     }

@@ -1,0 +1,320 @@
+//! Reads events from JSON bytes, in one pass and with every error at once.
+
+use std::borrow::Cow;
+
+use super::draft::Draft;
+use super::json::{Kind, Normaliser, Reader, Step, Stop, utf8};
+use super::{Dialect, Event, EventRules};
+use crate::env::Env;
+use crate::error::{Error, ErrorKind, FieldError, Result};
+use crate::text::Text;
+use crate::time::Timestamp;
+
+/// Field errors of one batch that are listed in full; after that each refused event keeps its first.
+const MAX_BATCH_FIELD_ERRORS: usize = 10_000;
+
+/// Places of a body that are not UTF-8 and are attributed to single events; with more the body is refused.
+const MAX_UTF8_FAULTS: usize = 10_000;
+
+/// The longest `batch_id` and `source_application`, in characters.
+const MAX_LABEL_CHARS: usize = 200;
+
+/// How several events are put into one body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BatchForm {
+    /// `[event, ...]`
+    Array,
+    /// One event on each line; empty lines are passed over.
+    Lines,
+    /// `{"events": [event, ...], "batch_id": text, "source_application": text}`, the last two optional.
+    Envelope,
+}
+
+/// What one body held.
+#[derive(Debug, Default)]
+pub struct ParsedBatch {
+    /// One outcome for each event, in the order of the body; pointers are relative to the event.
+    pub events: Vec<Result<Event, Vec<FieldError>>>,
+    /// The client's name for the batch, from an envelope.
+    pub batch_id: Option<Text>,
+    /// The application that sent it, from an envelope.
+    pub source_application: Option<Text>,
+}
+
+/// Reads events of one dialect; keeps its buffers from one call to the next.
+///
+/// An event without an id gets a UUIDv7, one without a timestamp the current time.
+#[derive(Debug)]
+pub struct EventParser {
+    env: Env,
+    rules: EventRules,
+    max_batch_events: usize,
+    normaliser: Normaliser,
+}
+
+impl EventParser {
+    /// Creates a parser that refuses what `rules` refuse, and batches of more than `max_batch_events` events.
+    pub fn new(env: Env, rules: EventRules, max_batch_events: usize) -> Self {
+        Self { env, rules, max_batch_events, normaliser: Normaliser::default() }
+    }
+
+    /// Reads one event.
+    ///
+    /// # Errors
+    /// `Invalid` with every field error of the event; `Unavailable` when an id is needed and there is no randomness.
+    pub fn event(&mut self, body: &[u8]) -> Result<Event> {
+        let now = self.env.now();
+        self.text(body, now)?.map_err(|fields| Error::invalid_fields("event.parse", fields))
+    }
+
+    /// Reads several events. One refused event does not affect the others, as long as its brackets and quotes close.
+    ///
+    /// # Errors
+    /// `Invalid` when the body as a whole has not the stated form; `TooLarge` when it holds more events than allowed;
+    /// `Unavailable` when an id is needed and there is no randomness.
+    pub fn batch(&mut self, body: &[u8], form: BatchForm) -> Result<ParsedBatch> {
+        let mut reading = Reading { batch: ParsedBatch::default(), field_errors: 0, now: self.env.now() };
+        if form == BatchForm::Lines {
+            for line in body.split(|byte| *byte == b'\n') {
+                if !line.trim_ascii().is_empty() {
+                    self.ensure_room(&reading)?;
+                    let outcome = self.text(line, reading.now)?;
+                    reading.push(outcome);
+                }
+            }
+            return Ok(reading.batch);
+        }
+        let body = Body::new(body)?;
+        let mut reader = Reader::new(&body.text);
+        let mut spans = Vec::new();
+        let read = match form {
+            BatchForm::Envelope => self.envelope(&mut reader, &mut reading, &mut spans),
+            _ => self.elements(&mut reader, &mut reading, &mut spans),
+        };
+        let read = read.and_then(|()| Ok(reader.end()?));
+        match (read, reader.take_refusals()) {
+            (Err(Halt::Failed(error)), _) => return Err(error),
+            (Ok(()), refusals) if refusals.is_empty() => {}
+            (_, refusals) => return Err(Error::invalid_fields("batch.parse", refusals)),
+        }
+        body.refuse_faults(&spans, &mut reading.batch.events)?;
+        Ok(reading.batch)
+    }
+
+    fn text(&mut self, text: &[u8], now: Timestamp) -> Result<Result<Event, Vec<FieldError>>> {
+        let text = match utf8(text) {
+            Ok(text) => text,
+            Err(field) => return Ok(Err(vec![field])),
+        };
+        let mut reader = Reader::new(text);
+        let draft = self.document(&mut reader).and_then(|draft| reader.end().map(|()| draft));
+        self.finish(draft, &mut reader, now)
+    }
+
+    fn document(&mut self, reader: &mut Reader<'_>) -> Step<Draft> {
+        Draft::read(reader, &mut self.normaliser, &self.rules)
+    }
+
+    fn finish(
+        &self,
+        draft: Step<Draft>,
+        reader: &mut Reader<'_>,
+        now: Timestamp,
+    ) -> Result<Result<Event, Vec<FieldError>>> {
+        let refusals = reader.take_refusals();
+        match draft {
+            Ok(draft) => draft.finish(refusals, &self.rules, &self.env, now),
+            Err(Stop) => Ok(Err(refusals)),
+        }
+    }
+
+    fn ensure_room(&self, reading: &Reading) -> Result<()> {
+        if reading.batch.events.len() < self.max_batch_events {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::TooLarge, "batch.parse", "the batch has more events than max_batch_events")
+            .with_context("max_batch_events", self.max_batch_events))
+    }
+
+    /// Reads the array of events and notes where each stands.
+    fn elements(
+        &mut self,
+        reader: &mut Reader<'_>,
+        reading: &mut Reading,
+        spans: &mut Vec<(usize, usize)>,
+    ) -> Result<(), Halt> {
+        if reader.peek() != Some(b'[') {
+            return Ok(reader.fault("an array of events")?);
+        }
+        reader.enter()?;
+        while reader.next_element()? {
+            self.ensure_room(reading)?;
+            reader.peek();
+            let start = reader.position();
+            let draft = reader.as_document(|reader| self.document(reader));
+            let failed = draft.is_err();
+            let outcome = self.finish(draft, reader, reading.now)?;
+            reading.push(outcome);
+            if failed {
+                reader.skip_from(start)?;
+            }
+            spans.push((start, reader.position()));
+        }
+        Ok(())
+    }
+
+    fn envelope(
+        &mut self,
+        reader: &mut Reader<'_>,
+        reading: &mut Reading,
+        spans: &mut Vec<(usize, usize)>,
+    ) -> Result<(), Halt> {
+        const NAMES: [&str; 3] = ["events", "batch_id", "source_application"];
+        if reader.peek() != Some(b'{') {
+            return Ok(reader.fault("an object with the key `events`")?);
+        }
+        let mut seen = [false; NAMES.len()];
+        let mut refusals = Vec::new();
+        reader.enter()?;
+        while let Some(key) = reader.next_key()? {
+            let key = key.decode();
+            let known = NAMES.iter().position(|name| *name == key);
+            if let Some(index) = known
+                && std::mem::replace(&mut seen[index], true)
+            {
+                reader.refuse("duplicate_key", "an object must have each key once")?;
+                self.normaliser.ignore(reader)?;
+                continue;
+            }
+            match known {
+                Some(0) => {
+                    refusals.append(&mut reader.take_refusals());
+                    self.elements(reader, reading, spans)?;
+                }
+                Some(1) => reading.batch.batch_id = self.label(reader)?,
+                Some(_) => reading.batch.source_application = self.label(reader)?,
+                None => {
+                    if self.rules.dialect == Dialect::Strict {
+                        super::draft::refuse_unknown(reader, &key, NAMES.into_iter())?;
+                    }
+                    self.normaliser.ignore(reader)?;
+                }
+            }
+        }
+        if !seen[0] {
+            refusals.push(FieldError::new("/events", "required", "is required"));
+        }
+        refusals.append(&mut reader.take_refusals());
+        if refusals.is_empty() {
+            return Ok(());
+        }
+        Err(Halt::Failed(Error::invalid_fields("batch.parse", refusals)))
+    }
+
+    fn label(&mut self, reader: &mut Reader<'_>) -> Step<Option<Text>> {
+        if reader.kind()? == Kind::String {
+            let text = reader.string()?.decode();
+            if text.chars().count() > MAX_LABEL_CHARS {
+                reader.refuse("length", format!("must have at most {MAX_LABEL_CHARS} characters"))?;
+            }
+            return Ok(Some(Text::from(text.as_ref())));
+        }
+        super::draft::optional(reader, &mut self.normaliser, "a string")?;
+        Ok(None)
+    }
+}
+
+/// A batch while it is read.
+struct Reading {
+    batch: ParsedBatch,
+    field_errors: usize,
+    now: Timestamp,
+}
+
+impl Reading {
+    fn push(&mut self, mut outcome: Result<Event, Vec<FieldError>>) {
+        if let Err(fields) = &mut outcome {
+            if self.field_errors >= MAX_BATCH_FIELD_ERRORS {
+                fields.truncate(1);
+            }
+            self.field_errors += fields.len();
+        }
+        self.batch.events.push(outcome);
+    }
+}
+
+/// Why a batch is not read further.
+enum Halt {
+    /// The reader holds the reason.
+    Stopped,
+    /// This is the reason.
+    Failed(Error),
+}
+
+impl From<Stop> for Halt {
+    fn from(_: Stop) -> Self {
+        Self::Stopped
+    }
+}
+
+impl From<Error> for Halt {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// A body as text, with the places where its bytes were none.
+struct Body<'b> {
+    text: Cow<'b, str>,
+    faults: Vec<usize>,
+}
+
+impl<'b> Body<'b> {
+    fn new(bytes: &'b [u8]) -> Result<Self> {
+        let error = match utf8(bytes) {
+            Ok(text) => return Ok(Self { text: Cow::Borrowed(text), faults: Vec::new() }),
+            Err(field) => field,
+        };
+        let mut text = String::with_capacity(bytes.len());
+        let mut faults = Vec::new();
+        for chunk in bytes.utf8_chunks() {
+            text.push_str(chunk.valid());
+            if !chunk.invalid().is_empty() {
+                if faults.len() >= MAX_UTF8_FAULTS {
+                    return Err(Error::invalid_fields("batch.parse", vec![error]));
+                }
+                faults.push(text.len());
+                text.push(char::REPLACEMENT_CHARACTER);
+            }
+        }
+        Ok(Self { text: Cow::Owned(text), faults })
+    }
+
+    /// Refuses the events in whose spans the faults lie; a fault outside of all refuses the body.
+    fn refuse_faults(
+        &self,
+        spans: &[(usize, usize)],
+        events: &mut [Result<Event, Vec<FieldError>>],
+    ) -> Result<()> {
+        for fault in &self.faults {
+            let index = spans.partition_point(|(_, end)| end <= fault);
+            match (spans.get(index), events.get_mut(index)) {
+                (Some((start, _)), Some(event)) if start <= fault => {
+                    let message = format!("the event is not UTF-8 from byte {} on", fault - start);
+                    match event {
+                        Err(fields) if fields.iter().any(|field| field.code == "invalid_utf8") => {}
+                        _ => *event = Err(vec![FieldError::new("", "invalid_utf8", message)]),
+                    }
+                }
+                _ => {
+                    let message = "the text between the events is not UTF-8";
+                    return Err(Error::invalid("batch.parse", "", "invalid_utf8", message));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
