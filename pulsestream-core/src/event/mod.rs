@@ -6,6 +6,7 @@ mod model;
 mod parse;
 mod path;
 mod schema;
+mod size;
 mod validate;
 mod value;
 
@@ -15,5 +16,6 @@ pub use parse::{BatchForm, EventParser, ParsedBatch};
 pub(crate) use path::nearest_of;
 pub use path::{FieldPath, FieldType};
 pub use schema::Dialect;
-pub use validate::{EventRules, MAX_STATED_BYTES, MAX_TAG_NAME_CHARS, MAX_TAG_VALUE_CHARS, event_bytes};
+pub use size::event_bytes;
+pub use validate::{EventRules, MAX_STATED_BYTES, MAX_TAG_NAME_CHARS, MAX_TAG_VALUE_CHARS};
 pub use value::{Value, ValueRef};

@@ -47,39 +47,6 @@ impl EventRules {
     }
 }
 
-/// An estimate of the memory that an event takes, in bytes, for limits on what is in flight.
-pub fn event_bytes(event: &Event) -> usize {
-    let source = &event.source;
-    let context = &event.context;
-    let texts = [
-        &event.title,
-        &event.message,
-        &source.service,
-        &source.endpoint,
-        &source.method,
-        &source.version,
-        &source.environment,
-        &context.user_id,
-        &context.session_id,
-        &context.request_id,
-        &context.ip_address,
-        &context.user_agent,
-        &context.referrer,
-    ];
-    let heap = |text: &Option<Text>| text.as_ref().map_or(0, Text::heap_bytes);
-    let error = event.error.as_deref().map_or(0, |error| {
-        let texts = [&error.code, &error.message, &error.error_type, &error.stack_trace];
-        size_of_val(error) + texts.into_iter().map(heap).sum::<usize>()
-    });
-    let tag = |(name, value): (&Text, &Text)| 2 * size_of::<Text>() + name.heap_bytes() + value.heap_bytes();
-    size_of::<Event>()
-        + texts.into_iter().map(heap).sum::<usize>()
-        + error
-        + context.tags.iter().map(tag).sum::<usize>()
-        + event.payload.heap_bytes()
-        + event.metadata.heap_bytes()
-}
-
 struct Check<'r> {
     rules: &'r EventRules,
     errors: Vec<FieldError>,

@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::size::event_bytes;
-use crate::event::Event;
+use crate::event::{Event, event_bytes};
 use crate::id::{EventId, TenantId};
 use crate::ports::event_store::{
     AppendOutcome, DeleteSelection, Partition, Position, TailBatch, TailedEvent,

@@ -8,9 +8,9 @@ use async_trait::async_trait;
 
 use super::event_log::EventLog;
 use super::signal::Signal;
-use super::size::event_bytes;
+
 use crate::error::{Error, ErrorKind, Result, Retry};
-use crate::event::Event;
+use crate::event::{Event, event_bytes};
 use crate::id::{EventId, TenantId};
 use crate::ports::event_store::{
     AppendOptions, AppendOutcome, DeleteSelection, Durability, EventScan, EventStore, EventStoreCapabilities,

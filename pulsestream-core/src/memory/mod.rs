@@ -4,7 +4,6 @@ mod event_log;
 mod event_store;
 mod key_value;
 mod signal;
-mod size;
 
 pub use event_store::{MemoryEventStore, MemoryEventStoreLimits};
 pub use key_value::MemoryKeyValue;

@@ -1,10 +1,10 @@
 //! How much memory an event takes.
 
-use crate::event::Event;
+use super::Event;
 use crate::text::Text;
 
-/// Returns about how many bytes an event occupies: the struct and what its texts and objects hold on the heap.
-pub(super) fn event_bytes(event: &Event) -> u64 {
+/// Returns about how many bytes of memory an event occupies: the struct and what its texts and objects hold on the heap.
+pub fn event_bytes(event: &Event) -> u64 {
     let Event { id: _, event_type, title, message, source, context, error, payload, metadata, .. } = event;
     let optional = |text: &Option<Text>| text.as_ref().map_or(0, Text::heap_bytes);
     let error_bytes = error.as_deref().map_or(0, |error| {
