@@ -4,6 +4,7 @@
 //! a rule engine implements a port of this crate and proves it with the conformance suite.
 #![forbid(unsafe_code)]
 
+pub mod alerting;
 pub mod env;
 pub mod error;
 pub mod event;

@@ -3,9 +3,13 @@
 //! Every port is dyn-safe, takes the tenant first, and is batch-shaped. A method's `# Contract` names what the conformance
 //! suite in `testkit` proves.
 
+pub mod alert_store;
 pub mod cache;
 pub mod coordinator;
 pub mod event_store;
 pub mod ingest_queue;
 pub mod key_value;
 pub mod live_bus;
+pub mod notifier;
+pub mod outbox;
+pub mod rule_engine;

@@ -1,0 +1,32 @@
+//! Alerting: rules as data, the engine that evaluates them, and what becomes of their alerts.
+
+mod alert;
+mod channel;
+mod check;
+mod condition;
+mod kind;
+mod notification;
+mod route;
+mod rule;
+mod silence;
+mod transition;
+
+pub use alert::{
+    Acknowledgement, Alert, AlertAction, ManualResolution, Suppression, TimelineEntry, TimelineKind,
+};
+pub use channel::{Channel, ChannelConfig, ChannelDisabled, SecretText};
+pub use check::{
+    MAX_BASELINE_PERIODS, MAX_CHANGE_WINDOWS, MAX_CHANNELS, MAX_COMPOSITE_RULES, MAX_GROUPS, MAX_LABELS,
+    MAX_NAME_BYTES, MAX_SEASON_WINDOWS, MAX_TEMPLATE_BYTES, MAX_WINDOW, MIN_WINDOW,
+};
+pub use condition::{Condition, Quantity, Term, ThresholdOp};
+pub use kind::{AnomalyDirection, ChangeMode, RuleExpr, RuleKind};
+pub use notification::{AlertSummary, Delivery, DeliveryStatus, NotificationContent, NotificationKind};
+pub use route::{
+    GroupTiming, Inhibition, MAX_ROUTE_DEPTH, MAX_ROUTES, MuteInterval, MuteSchedule, Route, Routing, Weekday,
+};
+pub use rule::{
+    AlertSeverity, ChannelRef, DEFAULT_EVALUATION_INTERVAL, DEFAULT_MAX_GROUPS, Labels, NoDataPolicy, Rule,
+};
+pub use silence::{MAX_MATCHER_BYTES, MAX_MATCHERS, MatchOp, Matcher, Silence};
+pub use transition::{AlertChange, AlertState, Fingerprint, Muted, Transition, TransitionReason, alert_id};
