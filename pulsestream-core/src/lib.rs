@@ -13,6 +13,8 @@ pub mod id;
 pub mod memory;
 pub mod ports;
 pub mod query;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 pub mod text;
 pub mod time;
 

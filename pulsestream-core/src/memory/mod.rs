@@ -3,7 +3,7 @@
 mod event_log;
 mod event_store;
 mod key_value;
-mod signal;
+pub(crate) mod signal;
 
 pub use event_store::{MemoryEventStore, MemoryEventStoreLimits};
 pub use key_value::MemoryKeyValue;

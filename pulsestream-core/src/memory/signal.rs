@@ -7,7 +7,7 @@ use std::task::{Poll, Waker};
 
 /// Wakes everybody who waits. What changed is asked of a closure, so that a wake-up is never lost and may be spurious.
 #[derive(Debug, Default)]
-pub(super) struct Signal(Mutex<Waiting>);
+pub(crate) struct Signal(Mutex<Waiting>);
 
 #[derive(Debug, Default)]
 struct Waiting {
@@ -17,13 +17,13 @@ struct Waiting {
 
 impl Signal {
     /// Wakes all waiting futures; call it after the change, with no lock held.
-    pub(super) fn notify_all(&self) {
+    pub(crate) fn notify_all(&self) {
         let woken = std::mem::take(&mut self.lock().wakers);
         woken.into_values().for_each(Waker::wake);
     }
 
     /// Completes with the first answer that `ready` gives; asks at once and after every notification.
-    pub(super) async fn wait_until<T>(&self, mut ready: impl FnMut() -> Option<T>) -> T {
+    pub(crate) async fn wait_until<T>(&self, mut ready: impl FnMut() -> Option<T>) -> T {
         let mut registration = Registration { signal: self, key: None };
         poll_fn(|context| {
             if let Some(answer) = ready() {

@@ -1,0 +1,558 @@
+//! Filters: every operator selects what the contract of [`Expr`](crate::filter::Expr) says.
+
+use super::get::full_event;
+use super::probe::Probe;
+use crate::event::{Event, FieldPath, FieldType, Severity, Value};
+use crate::filter::{CompareOp, Expr, Filter};
+use crate::query::{FindQuery, Order};
+use crate::testkit::events::{event, event_with, json, payload};
+
+/// Events a, b, c, ... with these titles; an event `none` without a title at the end.
+async fn titled(probe: &Probe, titles: &[&str]) {
+    let letters = "abcdefghijklmnopqrstuvwxyz".chars();
+    let mut events: Vec<Event> = (0_i64..)
+        .zip(letters.zip(titles))
+        .map(|(number, (letter, title))| {
+            event_with(&letter.to_string(), number, |event| event.title = Some((*title).into()))
+        })
+        .collect();
+    events.push(event("none", 1_000));
+    probe.append(events).await;
+}
+
+/// Events a, b, c, ... whose payload has these JSON values under `v`; an event `none` without a payload at the end.
+async fn valued(probe: &Probe, values: &[&str]) {
+    let letters = "abcdefghijklmnopqrstuvwxyz".chars();
+    let mut events: Vec<Event> = (0_i64..)
+        .zip(letters.zip(values))
+        .map(|(number, (letter, value))| payload(&letter.to_string(), number, &format!(r#"{{"v":{value}}}"#)))
+        .collect();
+    events.push(event("none", 1_000));
+    probe.append(events).await;
+}
+
+/// `=` is byte by byte and case-sensitive.
+pub(super) async fn filter_equals_text(probe: Probe) {
+    titled(&probe, &["shop", "Shop", "shop ", "", "e\u{301}", "\u{e9}"]).await;
+    probe
+        .assert_matching(&[
+            ("title = 'shop'", "a"),
+            ("title = 'SHOP'", ""),
+            ("title = 'shop '", "c"),
+            ("title = ''", "d"),
+            ("title = '\u{e9}'", "f"),
+            ("title = 'e\u{301}'", "e"),
+        ])
+        .await;
+}
+
+/// `<`, `<=`, `>`, `>=` order text by its bytes, not by a collation; missing is neither.
+pub(super) async fn filter_compares_text_by_bytes(probe: Probe) {
+    titled(&probe, &["B", "a", "aa", "b", "\u{e9}", "\u{ffff}", "\u{1f980}", ""]).await;
+    probe
+        .assert_matching(&[
+            ("title < 'a'", "a h"),
+            ("title <= 'a'", "a b h"),
+            ("title > 'a'", "c d e f g"),
+            ("title >= 'b'", "d e f g"),
+            ("title > '\u{ffff}'", "g"),
+            ("title >= ''", "a b c d e f g h"),
+            ("title < ''", ""),
+            ("title > 'Z' and title < 'aa'", "b"),
+        ])
+        .await;
+}
+
+/// Numbers compare as doubles, in fields with a fixed name and in the payload alike.
+pub(super) async fn filter_numbers(probe: Probe) {
+    valued(&probe, &["0", "-0.0", "1", "1.0", "1e0", "-3.5", "0.1", "1e300", "null"]).await;
+    probe
+        .assert_matching(&[
+            ("payload.v = 0", "a b"),
+            ("payload.v = -0", "a b"),
+            ("payload.v = 1", "c d e"),
+            ("payload.v < 0", "f"),
+            ("payload.v <= 0", "a b f"),
+            ("payload.v > 0.1", "c d e h"),
+            ("payload.v >= 0.1", "c d e g h"),
+            ("payload.v = 0.1", "g"),
+            ("payload.v > 1e299", "h"),
+            ("payload.v != 1", "a b f g h i none"),
+        ])
+        .await;
+}
+
+/// Booleans have `=`, `!=` and `in`, and are not numbers.
+pub(super) async fn filter_booleans(probe: Probe) {
+    valued(&probe, &["true", "false", "1", "0", "\"true\"", "null"]).await;
+    probe
+        .assert_matching(&[
+            ("payload.v = true", "a"),
+            ("payload.v = false", "b"),
+            ("payload.v != true", "b c d e f none"),
+            ("payload.v in [true, false]", "a b"),
+            ("payload.v = 1", "c"),
+        ])
+        .await;
+    let hit = |name: &str, hit| event_with(name, 2_000, |event| event.metrics.cache_hit = Some(hit));
+    probe.append(vec![hit("hit", true), hit("miss", false)]).await;
+    probe
+        .assert_matching(&[("metrics.cache_hit = true", "hit"), ("metrics.cache_hit = false", "miss")])
+        .await;
+}
+
+/// Severities compare by rank, not by name.
+pub(super) async fn filter_severity(probe: Probe) {
+    let events = Severity::ALL
+        .map(|severity| event_with(severity.as_str(), severity as i64, |event| event.severity = severity));
+    probe.append(events.to_vec()).await;
+    probe
+        .assert_matching(&[
+            ("severity = 'error'", "error"),
+            ("severity >= 'warning'", "warning error critical"),
+            ("severity > 'error'", "critical"),
+            ("severity < 'error'", "info warning"),
+            ("severity <= 'info'", "info"),
+            ("severity != 'info'", "warning error critical"),
+            ("severity in ['critical', 'info']", "info critical"),
+            ("exists(severity)", "info warning error critical"),
+        ])
+        .await;
+}
+
+/// `in` is `=` with any of the values; an empty list selects nothing.
+pub(super) async fn filter_in_lists(probe: Probe) {
+    valued(&probe, &["\"x\"", "\"y\"", "5", "\"5\"", "true", "[5]", "null"]).await;
+    probe
+        .assert_matching(&[
+            ("payload.v in ['x', 'y']", "a b"),
+            ("payload.v in ['x', 5, true]", "a c e"),
+            ("payload.v in ['5']", "d"),
+            ("payload.v in []", ""),
+            ("not payload.v in []", "a b c d e f g none"),
+            ("not payload.v in ['x', 'y']", "c d e f g none"),
+            ("payload.v in ['x', 'x']", "a"),
+        ])
+        .await;
+}
+
+/// `exists` is true for every value but null, empty text and empty containers included.
+pub(super) async fn filter_exists(probe: Probe) {
+    valued(&probe, &["null", "\"\"", "0", "false", "[]", "{}", "[null]"]).await;
+    probe
+        .assert_matching(&[
+            ("exists(payload.v)", "b c d e f g"),
+            ("not exists(payload.v)", "a none"),
+            ("exists(payload.w)", ""),
+            ("exists(title)", ""),
+            ("exists(id)", "a b c d e f g none"),
+        ])
+        .await;
+}
+
+/// `a != x` is exactly `not (a = x)`: true for missing values and for other types.
+pub(super) async fn filter_not_equal_is_negation(probe: Probe) {
+    valued(&probe, &["\"x\"", "\"y\"", "5", "null", "{}", "[\"x\"]", "true"]).await;
+    probe
+        .assert_matching(&[
+            ("payload.v != 'x'", "b c d e f g none"),
+            ("not payload.v = 'x'", "b c d e f g none"),
+            ("not payload.v != 'x'", "a"),
+            ("payload.v != 5", "a b d e f g none"),
+            ("title != 'x'", "a b c d e f g none"),
+            ("metrics.status_code != 200", "a b c d e f g none"),
+        ])
+        .await;
+}
+
+/// A comparison with another type is false in both directions; nothing is converted.
+pub(super) async fn filter_never_converts_types(probe: Probe) {
+    valued(&probe, &["5", "\"5\"", "true", "\"true\"", "[5]", "{\"x\":5}", "\"\"", "null"]).await;
+    probe
+        .assert_matching(&[
+            ("payload.v = 5", "a"),
+            ("payload.v = '5'", "b"),
+            ("payload.v < 6", "a"),
+            ("payload.v >= 5", "a"),
+            ("payload.v < '6'", "b g"),
+            ("payload.v > ''", "b d"),
+            ("payload.v contains '5'", "b"),
+            ("payload.v starts_with ''", "b d g"),
+            ("payload.v ends_with 'e'", "d"),
+            ("payload.v matches '.*'", "b d g"),
+            ("not payload.v < 6", "b c d e f g h none"),
+            ("not payload.v contains '5'", "a c d e f g h none"),
+        ])
+        .await;
+}
+
+/// `contains` looks for the bytes as they are: no wildcard of any database means anything.
+pub(super) async fn filter_contains_is_literal(probe: Probe) {
+    titled(
+        &probe,
+        &[
+            "100%",
+            "100 percent",
+            "a_b",
+            "axb",
+            r"c:\dir",
+            "c:/dir",
+            "it's",
+            "a.b",
+            "[x]",
+            "*",
+            "",
+            "\"q\"",
+            "%_\\",
+        ],
+    )
+    .await;
+    let contains = async |text: &str| {
+        let expr = Expr::compare(FieldPath::Title, CompareOp::Contains, text);
+        let query = FindQuery {
+            filter: Some(Filter::new(expr).expect("a valid filter")),
+            order: Order::OldestFirst,
+            ..FindQuery::default()
+        };
+        probe.ids(query).await.join("")
+    };
+    for (text, expected) in [
+        ("%", "am"),
+        ("0%", "a"),
+        ("a_b", "c"),
+        ("_", "cm"),
+        ("\\", "em"),
+        (":\\d", "e"),
+        ("'", "g"),
+        (".", "h"),
+        ("[x]", "i"),
+        ("*", "j"),
+        ("\"", "l"),
+        ("%_\\", "m"),
+        ("", "abcdefghijklm"),
+        ("A", ""),
+        ("percent of", ""),
+    ] {
+        assert_eq!(contains(text).await, expected, "titles that contain {text:?}");
+    }
+}
+
+/// `starts_with` and `ends_with` are literal and case-sensitive too.
+pub(super) async fn filter_starts_and_ends_literally(probe: Probe) {
+    titled(&probe, &["%abc", "_abc", "abc", "ABC", "abc%", "abc\\", "ab", "\u{1f980}abc\u{1f980}", ""]).await;
+    probe
+        .assert_matching(&[
+            ("title starts_with '%'", "a"),
+            ("title starts_with '_'", "b"),
+            ("title starts_with 'abc'", "c e f"),
+            ("title starts_with 'AB'", "d"),
+            ("title ends_with '%'", "e"),
+            (r"title ends_with '\\'", "f"),
+            ("title ends_with 'abc'", "a b c"),
+            ("title starts_with '\u{1f980}' and title ends_with '\u{1f980}'", "h"),
+            ("title starts_with ''", "a b c d e f g h i"),
+            ("title starts_with 'abcd'", ""),
+        ])
+        .await;
+}
+
+/// `matches` searches anywhere, with the dialect of the `regex` crate, Unicode on.
+pub(super) async fn filter_matches_is_a_regex(probe: Probe) {
+    titled(
+        &probe,
+        &["order 17 failed", "ORDER 18", "order x", "a\nb", "gr\u{fc}n", "\u{1f980}", "", "a.b", "aXb"],
+    )
+    .await;
+    let matches = async |pattern: &str| {
+        let expr = Expr::compare(FieldPath::Title, CompareOp::Matches, pattern);
+        let query = FindQuery {
+            filter: Some(Filter::new(expr).expect("a valid filter")),
+            order: Order::OldestFirst,
+            ..FindQuery::default()
+        };
+        probe.ids(query).await.join("")
+    };
+    for (pattern, expected) in [
+        (r"order \d+", "a"),
+        (r"(?i)order \d+", "ab"),
+        (r"^order", "ac"),
+        (r"\d$", "b"),
+        (r"a.b", "hi"),
+        (r"(?s)a.b", "dhi"),
+        (r"a\.b", "h"),
+        (r"^gr\w+n$", "e"),
+        (r"^.$", "f"),
+        (r"\x{1f980}", "f"),
+        (r"^$", "g"),
+        (r"\p{Lu}", "bi"),
+        (r"(?m)^b$", "d"),
+        (r"failed|x$", "ac"),
+        (r"\bx\b", "c"),
+        (r"[[:digit:]]{2}", "ab"),
+        ("", "abcdefghi"),
+    ] {
+        assert_eq!(matches(pattern).await, expected, "titles that match {pattern:?}");
+    }
+}
+
+/// A quoted text alone searches title and message, ignoring the case of ASCII letters only, literally.
+pub(super) async fn filter_free_text(probe: Probe) {
+    let both = |name: &str, seconds, title: Option<&str>, message: Option<&str>| {
+        event_with(name, seconds, |event| {
+            event.title = title.map(Into::into);
+            event.message = message.map(Into::into);
+            event.source.service = Some("timeout".into());
+        })
+    };
+    probe
+        .append(vec![
+            both("a", 0, Some("Upstream TIMEOUT"), None),
+            both("b", 1, None, Some("a timeout happened")),
+            both("c", 2, Some("time"), Some("out")),
+            both("d", 3, Some("GR\u{dc}N"), Some("100% of_it")),
+            both("e", 4, Some("gr\u{fc}n"), None),
+            both("f", 5, None, None),
+        ])
+        .await;
+    probe
+        .assert_matching(&[
+            ("'timeout'", "a b"),
+            ("'TimeOut'", "a b"),
+            ("'timeout' and 'upstream'", "a"),
+            ("'gr\u{fc}n'", "e"),
+            ("'GR\u{fc}N'", "e"),
+            ("'0% OF_'", "d"),
+            ("'_'", "d"),
+            ("'%'", "d"),
+            ("not 'timeout'", "c d e f"),
+            ("''", "a b c d e"),
+        ])
+        .await;
+}
+
+/// `and`, `or`, `not` nest and bind as written, with missing values on any side.
+pub(super) async fn filter_connectives(probe: Probe) {
+    let pair = |name: &str, seconds, service: Option<&str>, status: Option<u16>| {
+        event_with(name, seconds, |event| {
+            event.source.service = service.map(Into::into);
+            event.metrics.status_code = status;
+        })
+    };
+    probe
+        .append(vec![
+            pair("a", 0, Some("shop"), Some(500)),
+            pair("b", 1, Some("shop"), Some(200)),
+            pair("c", 2, Some("blog"), Some(500)),
+            pair("d", 3, None, Some(500)),
+            pair("e", 4, Some("shop"), None),
+            pair("f", 5, None, None),
+        ])
+        .await;
+    let shop = "source.service = 'shop'";
+    let failed = "metrics.status_code >= 500";
+    probe
+        .assert_matching(&[
+            (&format!("{shop} and {failed}"), "a"),
+            (&format!("{shop} or {failed}"), "a b c d e"),
+            (&format!("not {shop} and {failed}"), "c d"),
+            (&format!("not ({shop} and {failed})"), "b c d e f"),
+            (&format!("not ({shop} or {failed})"), "f"),
+            (&format!("not not {shop}"), "a b e"),
+            (&format!("{shop} and ({failed} or not exists(metrics.status_code))"), "a e"),
+            (&format!("{shop} and {failed} or source.service = 'blog'"), "a c"),
+            ("true", "a b c d e f"),
+            ("not true", ""),
+        ])
+        .await;
+}
+
+/// Tags are text under any key.
+pub(super) async fn filter_tags(probe: Probe) {
+    let tagged = |name: &str, seconds, tags: &[(&str, &str)]| {
+        event_with(name, seconds, |event| event.context.tags = tags.iter().copied().collect())
+    };
+    probe
+        .append(vec![
+            tagged("a", 0, &[("region", "eu"), ("tier", "1")]),
+            tagged("b", 1, &[("region", "us")]),
+            tagged("c", 2, &[("a.b", "x"), ("", "y"), ("q\"uote", "z")]),
+            tagged("d", 3, &[("region", "")]),
+            event("e", 4),
+        ])
+        .await;
+    probe
+        .assert_matching(&[
+            ("context.tags.region = 'eu'", "a"),
+            ("context.tags.region != 'eu'", "b c d e"),
+            ("context.tags.region in ['eu', 'us']", "a b"),
+            ("exists(context.tags.region)", "a b d"),
+            ("context.tags.tier = '1'", "a"),
+            ("context.tags.\"a.b\" = 'x'", "c"),
+            (r#"context.tags."q\"uote" starts_with 'z'"#, "c"),
+        ])
+        .await;
+}
+
+/// A path into the payload follows keys; what is not there is missing, whatever stands in the way.
+pub(super) async fn filter_payload_paths(probe: Probe) {
+    probe
+        .append(vec![
+            payload("a", 0, r#"{"cart":{"total":10,"coupon":null},"plan":"free"}"#),
+            payload("b", 1, r#"{"cart":{"total":20},"plan":"pro"}"#),
+            payload("c", 2, r#"{"cart":"none","plan":{"name":"free"}}"#),
+            payload("d", 3, r#"{"cart.total":10}"#),
+            payload("e", 4, r#"{"Plan":"free"}"#),
+        ])
+        .await;
+    probe
+        .assert_matching(&[
+            ("payload.cart.total = 10", "a"),
+            ("payload.cart.total > 5", "a b"),
+            ("payload.plan = 'free'", "a"),
+            ("payload.plan.name = 'free'", "c"),
+            ("exists(payload.cart)", "a b c"),
+            ("exists(payload.cart.total)", "a b"),
+            ("exists(payload.cart.coupon)", ""),
+            ("payload.cart = 'none'", "c"),
+            ("payload.cart.total.deeper = 1", ""),
+            ("payload.\"cart.total\" = 10", "d"),
+        ])
+        .await;
+}
+
+/// Keys may be any text: empty, dotted, quoted, spaced, of any script.
+pub(super) async fn filter_quoted_keys(probe: Probe) {
+    probe
+        .append(vec![
+            payload("a", 0, r#"{"unit price":1,"a.b":{"c.d":2}}"#),
+            payload("b", 1, r#"{"":5,"q\"uote":6,"back\\slash":7}"#),
+            payload("c", 2, "{\"\u{1f980}\":8,\"it's\":9,\"100%\":10}"),
+            payload("d", 3, r#"{"a":{"":{"":11}},"$ref":12,"{x}":13}"#),
+        ])
+        .await;
+    probe
+        .assert_matching(&[
+            (r#"payload."unit price" = 1"#, "a"),
+            (r#"payload."a.b"."c.d" = 2"#, "a"),
+            (r#"payload.a.b = 2"#, ""),
+            (r#"payload."" = 5"#, "b"),
+            (r#"payload."q\"uote" = 6"#, "b"),
+            (r#"payload."back\\slash" = 7"#, "b"),
+            ("payload.\"\u{1f980}\" = 8", "c"),
+            (r#"payload."it's" = 9"#, "c"),
+            (r#"payload."100%" = 10"#, "c"),
+            (r#"payload.a."".""  = 11"#, "d"),
+            (r#"payload."$ref" = 12"#, "d"),
+            (r#"payload."{x}" = 13"#, "d"),
+        ])
+        .await;
+}
+
+/// A whole number in a path selects an array element, counted from 0, or the key of that name.
+pub(super) async fn filter_array_elements(probe: Probe) {
+    probe
+        .append(vec![
+            payload("a", 0, r#"{"items":["x",{"sku":"s1"},[7]]}"#),
+            payload("b", 1, r#"{"items":{"0":"x","1":{"sku":"s2"}}}"#),
+            payload("c", 2, r#"{"items":[]}"#),
+            payload("d", 3, r#"{"items":"x"}"#),
+        ])
+        .await;
+    probe
+        .assert_matching(&[
+            ("payload.items.0 = 'x'", "a b"),
+            ("payload.items.1.sku in ['s1', 's2']", "a b"),
+            ("payload.items.2.0 = 7", "a"),
+            ("exists(payload.items.3)", ""),
+            ("exists(payload.items)", "a b c d"),
+            ("payload.items = 'x'", "d"),
+            ("payload.items contains 'x'", "d"),
+        ])
+        .await;
+}
+
+/// Metadata is data like the payload, and apart from it.
+pub(super) async fn filter_metadata(probe: Probe) {
+    let meta = event_with("a", 0, |event| event.metadata = json(r#"{"schema":{"version":3},"v":1}"#));
+    probe.append(vec![meta, payload("b", 1, r#"{"schema":{"version":3},"v":2}"#)]).await;
+    probe
+        .assert_matching(&[
+            ("metadata.schema.version = 3", "a"),
+            ("payload.schema.version = 3", "b"),
+            ("metadata.v = 1 and not exists(payload.v)", "a"),
+        ])
+        .await;
+}
+
+/// Text beyond ASCII and beyond the basic plane is text like other.
+pub(super) async fn filter_unicode(probe: Probe) {
+    titled(
+        &probe,
+        &["\u{1f980}", "\u{1f981}", "a\u{1f980}b", "\u{e9}t\u{e9}", "\u{4e2d}\u{6587}", "\u{202e}x"],
+    )
+    .await;
+    probe
+        .assert_matching(&[
+            ("title = '\u{1f980}'", "a"),
+            ("title contains '\u{1f980}'", "a c"),
+            ("title starts_with '\u{e9}'", "d"),
+            ("title ends_with '\u{6587}'", "e"),
+            ("title in ['\u{1f981}', '\u{4e2d}\u{6587}']", "b e"),
+            ("'\u{1f980}'", "a c"),
+            ("title contains '\u{202e}'", "f"),
+        ])
+        .await;
+}
+
+/// Every field with a fixed name can be compared: the stored value selects the event, another value does not.
+pub(super) async fn filter_every_fixed_field(probe: Probe) {
+    let full = full_event("full", 0);
+    probe.append(vec![full.clone(), event_with("bare", 1, |event| event.event_type = "other".into())]).await;
+    for field in FieldPath::FIXED {
+        let value = field.value(&full).to_value();
+        let matching = async |expr: Expr| {
+            let filter = Filter::new(expr).expect("a filter on a fixed field");
+            let expected: Vec<_> = filter.matches(&full).then(|| "full".to_owned()).into_iter().collect();
+            let mut found = probe.ids(FindQuery { filter: Some(filter), ..FindQuery::default() }).await;
+            found.retain(|name| name == "full");
+            assert_eq!(found, expected, "{field} compared");
+        };
+        assert_ne!(value, Value::Missing, "{field} has a value in the full event");
+        matching(Expr::Compare { field: field.clone(), op: CompareOp::Eq, value: value.clone() }).await;
+        matching(Expr::Compare { field: field.clone(), op: CompareOp::Ne, value: value.clone() }).await;
+        matching(Expr::In { field: field.clone(), values: vec![value.clone()] }).await;
+        matching(Expr::Exists(field.clone())).await;
+        if field.field_type() != FieldType::Bool {
+            matching(Expr::Compare { field: field.clone(), op: CompareOp::Ge, value: value.clone() }).await;
+            matching(Expr::Compare { field: field.clone(), op: CompareOp::Lt, value }).await;
+        }
+    }
+}
+
+/// A list of a thousand values is one predicate.
+pub(super) async fn filter_big_in_list(probe: Probe) {
+    probe.append((0..50).map(|number| event(&format!("e{number:04}"), number)).collect()).await;
+    let values: Vec<Value> =
+        (0..1_000).map(|number| Value::from(format!("e{:04}", number * 7).as_str())).collect();
+    let expr = Expr::In { field: FieldPath::Id, values };
+    let query = FindQuery {
+        filter: Some(Filter::new(expr).expect("a thousand values are allowed")),
+        order: Order::OldestFirst,
+        ..FindQuery::default()
+    };
+    let expected = ["e0000", "e0007", "e0014", "e0021", "e0028", "e0035", "e0042", "e0049"];
+    assert_eq!(probe.ids(query).await, expected);
+}
+
+/// Integers up to 2^53 are told apart; beyond it the nearest double counts.
+pub(super) async fn filter_integers_up_to_2_53(probe: Probe) {
+    valued(&probe, &["9007199254740991", "9007199254740992", "9007199254740990", "-9007199254740991"]).await;
+    probe
+        .assert_matching(&[
+            ("payload.v = 9007199254740991", "a"),
+            ("payload.v = 9007199254740992", "b"),
+            ("payload.v > 9007199254740990", "a b"),
+            ("payload.v = -9007199254740991", "d"),
+        ])
+        .await;
+}

@@ -1,0 +1,67 @@
+//! The conformance suite that every backend passes, yours included.
+//!
+//! Each port has a module with one async function per promise, a harness that the author of a backend implements, `cases()` to
+//! run them at run time, and a macro that lists them all as tests:
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use pulsestream_core::memory::MemoryEventStore;
+//! use pulsestream_core::ports::event_store::EventStore;
+//! use pulsestream_core::testkit::EventStoreHarness;
+//!
+//! #[derive(Debug)]
+//! struct Memory;
+//!
+//! #[async_trait::async_trait]
+//! impl EventStoreHarness for Memory {
+//!     async fn open(&self) -> Arc<dyn EventStore> {
+//!         Arc::new(MemoryEventStore::new())
+//!     }
+//! }
+//!
+//! pulsestream_core::event_store_conformance!(Memory);
+//! ```
+//!
+//! A case fails by a panic that says what was promised. Nothing is skipped: what a backend cannot do it says in `capabilities()`,
+//! and then the suite checks that it refuses. The suite brings no runtime; a backend that needs one overrides
+//! `block_on` of its harness.
+
+mod events;
+mod run;
+
+pub mod event_store;
+
+pub use event_store::EventStoreHarness;
+pub use run::{BoxFuture, Case, block_on, concurrently, fresh_tenant};
+
+/// Declares the list of a port's cases, and exports the macro that turns it into tests.
+macro_rules! suite {
+    (
+        $d:tt $(#[$doc:meta])* $macro_name:ident, $port:ident, $harness:ident, $probe:path,
+        [$($theme:ident: $($case:ident),+ $(,)?;)+]
+    ) => {
+        /// Returns every case of the suite, in the order of the list.
+        pub fn cases() -> &'static [$crate::testkit::Case<dyn $harness>] {
+            &[$($($crate::testkit::Case {
+                name: stringify!($case),
+                theme: stringify!($theme),
+                run: |harness| Box::pin(async move { $theme::$case(<$probe>::open(harness).await).await }),
+            },)+)+]
+        }
+
+        $(#[$doc])*
+        #[macro_export]
+        macro_rules! $macro_name {
+            ($d harness:expr) => {
+                $($(
+                    #[test]
+                    fn $case() {
+                        $crate::testkit::$port::run(stringify!($case), ::std::sync::Arc::new($d harness));
+                    }
+                )+)+
+            };
+        }
+    };
+}
+pub(crate) use suite;
