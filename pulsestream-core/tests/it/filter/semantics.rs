@@ -142,3 +142,17 @@ fn equality_constraints_are_necessary_conditions() {
     assert_eq!(constraints("event_type in []"), "event_type: ");
     assert_eq!(constraints("true"), "");
 }
+
+#[test]
+fn zero_of_either_sign_is_one_number() {
+    let mut event = event();
+    event.metrics.response_time_ms = Some(-0.0);
+    for text in [
+        "metrics.response_time_ms = 0",
+        "metrics.response_time_ms in [0]",
+        "metrics.response_time_ms in [9,8,7,6,5,4,3,2,1,0]",
+        "not metrics.response_time_ms < 0",
+    ] {
+        assert!(Filter::parse(text).unwrap().matches(&event), "{text}");
+    }
+}
