@@ -1,0 +1,35 @@
+//! What the tests of network backends need: a TCP proxy that misbehaves on command, and servers of their own that they may kill.
+//!
+//! - [`FaultProxy`] stands between a client and a real server and adds latency, cuts, resets, silence or a narrow line.
+//! - [`RedisServer`] and [`PostgresServer`] start a real server on a free port with a folder of its own, and can be killed,
+//!   stopped and started again on the same port with the same data.
+//! - [`server_url`] and [`find_program`] say loudly what is missing, and fail in CI instead of skipping.
+//! - [`eventually`] waits for a condition instead of for time.
+//!
+//! A cut between a commit and its reply, which leaves the client not knowing:
+//! ```no_run
+//! # async fn example() -> std::io::Result<()> {
+//! use pulsestream_testtools::{FaultProxy, RedisServer, find_program, REDIS};
+//!
+//! let Some(program) = find_program(&REDIS) else { return Ok(()) };
+//! let server = RedisServer::start(&program, &[])?;
+//! let proxy = FaultProxy::start(server.address())?;
+//! let url = format!("redis://{}/", proxy.address());
+//! // ... connect to `url`, then:
+//! proxy.cut_after_server_bytes(0);
+//! // ... the next command is executed by the server and its reply never arrives.
+//! # let _ = url; Ok(())
+//! # }
+//! ```
+#![forbid(unsafe_code)]
+
+mod available;
+mod proxy;
+mod servers;
+mod wait;
+
+pub use available::{POSTGRES, Program, REDIS, find_program, server_url};
+pub use proxy::{Direction, FaultProxy};
+pub use servers::postgres::{PostgresServer, StopMode};
+pub use servers::redis::RedisServer;
+pub use wait::{eventually, eventually_async};
