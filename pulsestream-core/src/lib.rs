@@ -13,6 +13,7 @@ pub mod id;
 pub mod memory;
 pub mod ports;
 pub mod query;
+pub mod settings;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 pub mod text;

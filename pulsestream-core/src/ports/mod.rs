@@ -12,4 +12,5 @@ pub mod key_value;
 pub mod live_bus;
 pub mod notifier;
 pub mod outbox;
+pub mod rate_limiter;
 pub mod rule_engine;
