@@ -58,6 +58,7 @@ impl Draft {
         rules: &EventRules,
         env: &Env,
         now: Timestamp,
+        default_id: Option<&EventId>,
     ) -> Result<Result<Event, Vec<FieldError>>> {
         let dialect = rules.dialect;
         if errors.first().is_some_and(|error| error.pointer.is_empty()) {
@@ -71,7 +72,7 @@ impl Draft {
                 errors.push(FieldError::new(field.pointer(dialect), "required", "is required"));
             }
         }
-        let id = match self.id {
+        let id = match self.id.or_else(|| default_id.cloned()) {
             Some(id) => id,
             None if errors.is_empty() => EventId::from_u128(env.uuid_v7()?),
             None => EventId::from_u128(0),

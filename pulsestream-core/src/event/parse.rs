@@ -7,6 +7,7 @@ use super::json::{Kind, Normaliser, Reader, Step, Stop, utf8};
 use super::{Dialect, Event, EventRules};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, FieldError, Result};
+use crate::id::EventId;
 use crate::text::Text;
 use crate::time::Timestamp;
 
@@ -64,7 +65,16 @@ impl EventParser {
     /// `Invalid` with every field error of the event; `Unavailable` when an id is needed and there is no randomness.
     pub fn event(&mut self, body: &[u8]) -> Result<Event> {
         let now = self.env.now();
-        self.text(body, now)?.map_err(|fields| Error::invalid_fields("event.parse", fields))
+        self.text(body, now, None)?.map_err(|fields| Error::invalid_fields("event.parse", fields))
+    }
+
+    /// Reads one event that gets `id` when it has none of its own: reading the same text again gives the same event.
+    ///
+    /// # Errors
+    /// `Invalid` with every field error of the event.
+    pub fn event_or_id(&mut self, body: &[u8], id: &EventId) -> Result<Event> {
+        let now = self.env.now();
+        self.text(body, now, Some(id))?.map_err(|fields| Error::invalid_fields("event.parse", fields))
     }
 
     /// Reads several events. One refused event does not affect the others, as long as its brackets and quotes close.
@@ -78,7 +88,7 @@ impl EventParser {
             for line in body.split(|byte| *byte == b'\n') {
                 if !line.trim_ascii().is_empty() {
                     self.ensure_room(&reading)?;
-                    let outcome = self.text(line, reading.now)?;
+                    let outcome = self.text(line, reading.now, None)?;
                     reading.push(outcome);
                 }
             }
@@ -101,14 +111,19 @@ impl EventParser {
         Ok(reading.batch)
     }
 
-    fn text(&mut self, text: &[u8], now: Timestamp) -> Result<Result<Event, Vec<FieldError>>> {
+    fn text(
+        &mut self,
+        text: &[u8],
+        now: Timestamp,
+        default_id: Option<&EventId>,
+    ) -> Result<Result<Event, Vec<FieldError>>> {
         let text = match utf8(text) {
             Ok(text) => text,
             Err(field) => return Ok(Err(vec![field])),
         };
         let mut reader = Reader::new(text);
         let draft = self.document(&mut reader).and_then(|draft| reader.end().map(|()| draft));
-        self.finish(draft, &mut reader, now)
+        self.finish(draft, &mut reader, now, default_id)
     }
 
     fn document(&mut self, reader: &mut Reader<'_>) -> Step<Draft> {
@@ -120,10 +135,11 @@ impl EventParser {
         draft: Step<Draft>,
         reader: &mut Reader<'_>,
         now: Timestamp,
+        default_id: Option<&EventId>,
     ) -> Result<Result<Event, Vec<FieldError>>> {
         let refusals = reader.take_refusals();
         match draft {
-            Ok(draft) => draft.finish(refusals, &self.rules, &self.env, now),
+            Ok(draft) => draft.finish(refusals, &self.rules, &self.env, now, default_id),
             Err(Stop) => Ok(Err(refusals)),
         }
     }
@@ -153,7 +169,7 @@ impl EventParser {
             let start = reader.position();
             let draft = reader.as_document(|reader| self.document(reader));
             let failed = draft.is_err();
-            let outcome = self.finish(draft, reader, reading.now)?;
+            let outcome = self.finish(draft, reader, reading.now, None)?;
             reading.push(outcome);
             if failed {
                 reader.skip_from(start)?;
