@@ -10,6 +10,7 @@ pub mod error;
 pub mod event;
 pub mod filter;
 pub mod id;
+pub mod ingest;
 pub mod memory;
 pub mod ports;
 pub mod query;

@@ -1,10 +1,13 @@
 //! An event while it is read.
 
+use std::borrow::Cow;
+use std::str::FromStr;
+
 use super::json::{Kind, Normaliser, Reader, Step};
 use super::schema::{Dialect, Field, Section};
 use super::{Context, ErrorDetails, Event, EventRules, JsonObject, Metrics, Severity, Source, nearest_of};
 use crate::env::Env;
-use crate::error::{FieldError, Result};
+use crate::error::{Error, FieldError, Result};
 use crate::id::EventId;
 use crate::text::Text;
 use crate::time::Timestamp;
@@ -161,9 +164,10 @@ impl Reading<'_> {
         if !reader.enter()? {
             return Ok(());
         }
+        let mut expected = 0;
         while let Some(key) = reader.next_key()? {
             let key = key.decode();
-            match section.field(dialect, &key) {
+            match section.field(dialect, &key, &mut expected) {
                 Some(field) => {
                     let bit = 1 << field as u32;
                     if self.seen & bit != 0 {
@@ -186,11 +190,11 @@ impl Reading<'_> {
 
     fn field(&mut self, reader: &mut Reader<'_>, field: Field) -> Step<()> {
         match field {
-            Field::Id => self.draft.id = self.id(reader)?,
+            Field::Id => self.draft.id = self.parsed(reader)?,
             Field::EventType => self.draft.event_type = self.text(reader)?,
-            Field::Timestamp => self.draft.timestamp = self.timestamp(reader)?,
-            Field::EventTimestamp => self.draft.event_timestamp = self.timestamp(reader)?,
-            Field::Severity => self.draft.severity = self.severity(reader)?,
+            Field::Timestamp => self.draft.timestamp = self.parsed(reader)?,
+            Field::EventTimestamp => self.draft.event_timestamp = self.parsed(reader)?,
+            Field::Severity => self.draft.severity = self.parsed(reader)?.unwrap_or_default(),
             Field::Title => self.draft.title = self.text(reader)?,
             Field::Message => self.draft.message = self.text(reader)?,
             Field::Source => self.draft.has_source = self.optional_section(reader, Section::Source)?,
@@ -239,43 +243,27 @@ impl Reading<'_> {
     }
 
     #[inline]
-    fn text(&mut self, reader: &mut Reader<'_>) -> Step<Option<Text>> {
+    fn string<'a>(&mut self, reader: &mut Reader<'a>) -> Step<Option<Cow<'a, str>>> {
         if reader.peek() == Some(b'"') {
-            return Ok(Some(Text::from(reader.string()?.decode().as_ref())));
+            return Ok(Some(reader.string()?.decode()));
         }
         optional(reader, self.normaliser, "a string")?;
         Ok(None)
     }
 
-    fn id(&mut self, reader: &mut Reader<'_>) -> Step<Option<EventId>> {
-        let Some(text) = self.text(reader)? else { return Ok(None) };
-        match EventId::new(text) {
-            Ok(id) => Ok(Some(id)),
+    #[inline]
+    fn text(&mut self, reader: &mut Reader<'_>) -> Step<Option<Text>> {
+        Ok(self.string(reader)?.map(|text| Text::from(text.as_ref())))
+    }
+
+    /// Reads a string with a form of its own; what has another form is refused for the reason of its error.
+    fn parsed<T: FromStr<Err = Error>>(&mut self, reader: &mut Reader<'_>) -> Step<Option<T>> {
+        let Some(text) = self.string(reader)? else { return Ok(None) };
+        match text.parse() {
+            Ok(value) => Ok(Some(value)),
             Err(error) => {
                 refuse_as(reader, &error)?;
                 Ok(None)
-            }
-        }
-    }
-
-    fn timestamp(&mut self, reader: &mut Reader<'_>) -> Step<Option<Timestamp>> {
-        let Some(text) = self.text(reader)? else { return Ok(None) };
-        match text.parse() {
-            Ok(timestamp) => Ok(Some(timestamp)),
-            Err(error) => {
-                refuse_as(reader, &error)?;
-                Ok(None)
-            }
-        }
-    }
-
-    fn severity(&mut self, reader: &mut Reader<'_>) -> Step<Severity> {
-        let Some(text) = self.text(reader)? else { return Ok(Severity::default()) };
-        match text.parse() {
-            Ok(severity) => Ok(severity),
-            Err(error) => {
-                refuse_as(reader, &error)?;
-                Ok(Severity::default())
             }
         }
     }
@@ -350,7 +338,7 @@ impl Reading<'_> {
 
 /// Refuses the current value for the reason of an error about one field.
 #[cold]
-fn refuse_as(reader: &mut Reader<'_>, error: &crate::error::Error) -> Step<()> {
+fn refuse_as(reader: &mut Reader<'_>, error: &Error) -> Step<()> {
     for field in error.fields() {
         reader.refuse(field.code.clone(), field.message.clone())?;
     }

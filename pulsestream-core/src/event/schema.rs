@@ -146,9 +146,15 @@ impl Section {
         self.fields().iter().copied().filter(is_known)
     }
 
-    /// Returns the field with this key.
+    /// Returns the field with this key. The search begins at `expected`, which is left at the place after the field: most clients
+    /// send fields in the order of the documentation, and then the first comparison succeeds.
     #[inline]
-    pub(super) fn field(self, dialect: Dialect, key: &str) -> Option<Field> {
-        self.fields_of(dialect).find(|field| field.name(dialect) == key)
+    pub(super) fn field(self, dialect: Dialect, key: &str, expected: &mut usize) -> Option<Field> {
+        let fields = self.fields();
+        let (before, from) = fields.split_at((*expected).min(fields.len()));
+        let found = from.iter().chain(before).position(|field| field.name(dialect) == key)?;
+        let place = (before.len() + found) % fields.len();
+        *expected = place + 1;
+        (dialect == Dialect::V1 || fields[place] != Field::EventTimestamp).then_some(fields[place])
     }
 }

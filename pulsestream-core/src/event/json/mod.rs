@@ -49,7 +49,7 @@ impl JsonObject {
             if reader.peek() != Some(b'{') {
                 return reader.fault("an object");
             }
-            let object = Normaliser::default().object(&mut reader)?;
+            let object = Normaliser::with_capacity(text.len()).object(&mut reader)?;
             reader.end()?;
             Ok(object)
         };

@@ -4,6 +4,9 @@ use super::JsonObject;
 use super::reader::{Kind, Reader, Step};
 use super::string::RawString;
 
+/// A buffer that one larger document left behind is given back.
+const KEPT_BYTES: usize = 1 << 20;
+
 /// Where one member of an open object stands in the output.
 #[derive(Debug, Clone, Copy)]
 struct Member {
@@ -22,6 +25,11 @@ pub(crate) struct Normaliser {
 }
 
 impl Normaliser {
+    /// Creates buffers for a document of so many bytes, up to a limit.
+    pub(super) fn with_capacity(bytes: usize) -> Self {
+        Self { out: String::with_capacity(bytes.min(KEPT_BYTES)), ..Self::default() }
+    }
+
     /// Reads the object at the reader's position; the caller has seen its bracket. What was refused is with the reader.
     pub(crate) fn object(&mut self, reader: &mut Reader<'_>) -> Step<JsonObject> {
         self.start();
@@ -36,11 +44,11 @@ impl Normaliser {
     }
 
     fn start(&mut self) {
-        /// A buffer that one large document left behind is given back.
-        const KEPT_BYTES: usize = 1 << 20;
         for buffer in [&mut self.out, &mut self.sorted] {
             buffer.clear();
-            buffer.shrink_to(KEPT_BYTES);
+            if buffer.capacity() > KEPT_BYTES {
+                buffer.shrink_to(KEPT_BYTES);
+            }
         }
         self.members.clear();
     }
@@ -142,6 +150,6 @@ impl Normaliser {
 /// Hands over the decoded key of a member.
 #[inline]
 fn key_of<T>(out: &str, member: &Member, visit: impl FnOnce(&str) -> T) -> T {
-    let text = &out[member.key_start + 1..member.key_end - 1];
-    if member.escaped { visit(&RawString { text, escaped: true }.decode()) } else { visit(text) }
+    let key = RawString::new(&out[member.key_start..member.key_end], member.escaped);
+    if member.escaped { visit(&key.decode()) } else { visit(key.written()) }
 }

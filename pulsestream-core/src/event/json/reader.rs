@@ -346,7 +346,7 @@ impl<'a> Reader<'a> {
         let end = string_stop(self.text.as_bytes(), start);
         if self.text.as_bytes().get(end) == Some(&b'"') {
             self.at = end + 1;
-            return Ok(RawString { text: &self.text[start..end], escaped: false });
+            return Ok(RawString::new(&self.text[start - 1..=end], false));
         }
         self.escaped_string(start, end)
     }
@@ -395,7 +395,7 @@ impl<'a> Reader<'a> {
             at = string_stop(bytes, at);
         }
         self.at = at + 1;
-        Ok(RawString { text: &self.text[start..at], escaped: true })
+        Ok(RawString::new(&self.text[start - 1..=at], true))
     }
 
     /// Reads the number at the current position; `None` when it was refused.

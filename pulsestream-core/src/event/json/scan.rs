@@ -33,7 +33,7 @@ pub(super) fn string_stop(bytes: &[u8], mut at: usize) -> usize {
 }
 
 /// Returns the position after the closing quote of a string whose content starts at `at`.
-fn string_end(bytes: &[u8], mut at: usize) -> Option<usize> {
+pub(super) fn string_end(bytes: &[u8], mut at: usize) -> Option<usize> {
     loop {
         at = string_stop(bytes, at);
         match bytes.get(at)? {
@@ -60,13 +60,32 @@ pub(super) fn value_end(bytes: &[u8], mut at: usize) -> Option<usize> {
                 depth = depth.checked_sub(1)?;
                 at += 1;
             }
-            b',' | b':' | b' ' | b'\n' | b'\r' | b'\t' if depth == 0 => return None,
+            _ if depth > 0 => at = structure(bytes, at + 1),
+            b',' | b':' | b' ' | b'\n' | b'\r' | b'\t' => return None,
             _ => at = scalar_end(bytes, at),
         }
         if depth == 0 {
             return Some(at);
         }
     }
+}
+
+/// Marks the bytes that open or close a string, an object or an array.
+const STRUCTURE: [bool; 256] = {
+    let mut marks = [false; 256];
+    let mut index = 0;
+    while index < 5 {
+        marks[b"\"{}[]"[index] as usize] = true;
+        index += 1;
+    }
+    marks
+};
+
+/// Returns the position of the next byte at or after `at` that opens or closes something; the length of `bytes` when there is none.
+#[inline]
+fn structure(bytes: &[u8], at: usize) -> usize {
+    let tail = bytes.get(at..).unwrap_or_default();
+    at + tail.iter().position(|byte| STRUCTURE[usize::from(*byte)]).unwrap_or(tail.len())
 }
 
 /// Returns the position after the run of a number or a word, at least one byte on.

@@ -2,31 +2,49 @@
 
 use std::borrow::Cow;
 
-use super::scan::string_stop;
+use super::scan::{string_end, string_stop};
 
-/// The content of a string literal as it stands between its quotes.
+/// A string literal, checked.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RawString<'a> {
-    pub(super) text: &'a str,
+    quoted: &'a str,
     pub(super) escaped: bool,
 }
 
 impl<'a> RawString<'a> {
-    /// Wraps the content of a literal in normal form.
+    /// Wraps a literal with its quotes, and says whether there is an escape in it.
     #[inline]
-    pub(super) fn of_normal_form(text: &'a str) -> Self {
-        Self { text, escaped: text.as_bytes().contains(&b'\\') }
+    pub(super) fn new(quoted: &'a str, escaped: bool) -> Self {
+        Self { quoted, escaped }
+    }
+
+    /// Takes the literal in normal form at the start of `text`, and what follows it.
+    #[inline]
+    pub(super) fn split(text: &'a str) -> Option<(Self, &'a str)> {
+        let stop = string_stop(text.as_bytes(), 1);
+        let (end, escaped) = match text.as_bytes().get(stop)? {
+            b'"' => (stop + 1, false),
+            _ => (string_end(text.as_bytes(), stop)?, true),
+        };
+        let (quoted, rest) = text.split_at_checked(end)?;
+        Some((Self { quoted, escaped }, rest))
+    }
+
+    /// Returns the content as it is written.
+    #[inline]
+    pub(super) fn written(self) -> &'a str {
+        &self.quoted[1..self.quoted.len() - 1]
     }
 
     /// Returns the text that the literal stands for; allocates only when it holds an escape.
     #[inline]
     pub(crate) fn decode(self) -> Cow<'a, str> {
-        if self.escaped { Cow::Owned(self.unescape()) } else { Cow::Borrowed(self.text) }
+        if self.escaped { Cow::Owned(self.unescape()) } else { Cow::Borrowed(self.written()) }
     }
 
     #[cold]
     fn unescape(self) -> String {
-        let mut text = String::with_capacity(self.text.len());
+        let mut text = String::with_capacity(self.quoted.len());
         self.pieces(|piece| match piece {
             Piece::Plain(run) => text.push_str(run),
             Piece::Char(char) => text.push(char),
@@ -37,16 +55,12 @@ impl<'a> RawString<'a> {
     /// Appends the literal in normal form, with its quotes.
     #[inline]
     pub(super) fn push_normal(self, out: &mut String) {
-        out.push('"');
-        if self.escaped {
-            self.push_escaped(out);
-        } else {
-            out.push_str(self.text);
-        }
-        out.push('"');
+        if self.escaped { self.push_escaped(out) } else { out.push_str(self.quoted) }
     }
 
+    #[cold]
     fn push_escaped(self, out: &mut String) {
+        out.push('"');
         self.pieces(|piece| match piece {
             Piece::Plain(run) => out.push_str(run),
             Piece::Char('"') => out.push_str("\\\""),
@@ -65,11 +79,12 @@ impl<'a> RawString<'a> {
             }
             Piece::Char(char) => out.push(char),
         });
+        out.push('"');
     }
 
     /// Splits into runs without an escape and characters that were escaped; the reader has checked the escapes.
     fn pieces(self, mut visit: impl FnMut(Piece<'a>)) {
-        let mut rest = self.text;
+        let mut rest = self.written();
         loop {
             let run = string_stop(rest.as_bytes(), 0);
             if run > 0 {

@@ -25,7 +25,9 @@ impl<'a> JsonRef<'a> {
     /// Returns the value: null is missing, an array or object is composite. Allocates only for a string with escapes.
     pub fn value(self) -> ValueRef<'a> {
         match self.0.as_bytes().first() {
-            Some(b'"') => ValueRef::Text(RawString::of_normal_form(&self.0[1..self.0.len() - 1]).decode()),
+            Some(b'"') => {
+                RawString::split(self.0).map_or(ValueRef::Missing, |(text, _)| ValueRef::Text(text.decode()))
+            }
             Some(b'{' | b'[') => ValueRef::Composite,
             Some(b't') => ValueRef::Bool(true),
             Some(b'f') => ValueRef::Bool(false),
@@ -46,7 +48,8 @@ impl<'a> JsonRef<'a> {
     fn member(self, wanted: &str) -> Option<Self> {
         for (key, value) in Members::of(self) {
             // Keys are sorted, so the search ends at the first one beyond.
-            let order = if key.escaped { key.decode().as_ref().cmp(wanted) } else { key.text.cmp(wanted) };
+            let order =
+                if key.escaped { key.decode().as_ref().cmp(wanted) } else { key.written().cmp(wanted) };
             match order {
                 std::cmp::Ordering::Less => {}
                 std::cmp::Ordering::Equal => return Some(value),
@@ -83,10 +86,10 @@ impl<'a> Iterator for Members<'a> {
     type Item = (RawString<'a>, JsonRef<'a>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (key, rest) = JsonRef::split(self.0)?;
+        let (key, rest) = RawString::split(self.0)?;
         let (value, rest) = JsonRef::split(rest.strip_prefix(':')?)?;
         self.0 = rest.strip_prefix(',').unwrap_or_default();
-        Some((RawString::of_normal_form(key.0.get(1..key.0.len() - 1)?), value))
+        Some((key, value))
     }
 }
 
@@ -136,7 +139,7 @@ fn walk<'a: 'p, 'p>(
     visit: &mut dyn FnMut(&[&str], ValueRef<'a>),
 ) {
     for (key, value) in Members::of(object) {
-        let key = if key.escaped { decoded.next().map_or("", String::as_str) } else { key.text };
+        let key = if key.escaped { decoded.next().map_or("", String::as_str) } else { key.written() };
         path.push(key);
         if value.0.starts_with('{') && value.0 != "{}" {
             walk(value, path, decoded, visit);

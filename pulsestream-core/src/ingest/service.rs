@@ -1,0 +1,298 @@
+//! The service that accepts events.
+
+use std::sync::Arc;
+
+use super::counters::{Counters, IngestCounts, Refusal};
+use super::gate::Gate;
+use super::quota::Quota;
+use crate::env::Env;
+use crate::error::{Error, ErrorKind, FieldError, Result, Retry};
+use crate::event::{Dialect, Event, EventParser, event_bytes};
+use crate::id::{EventId, TenantId};
+use crate::ports::event_store::{AppendOptions, AppendOutcome, Durability, EventStore};
+use crate::ports::rate_limiter::{Decision, RateLimit, RateLimiter};
+use crate::settings::IngestSettings;
+use crate::time::Timestamp;
+
+/// The rate limiter's key for ingest.
+const RATE_LIMIT_KEY: &str = "ingest";
+
+/// Limits of one tenant's own; `None` takes those of the settings.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TenantLimits {
+    /// How many events the tenant may send.
+    pub rate_limit: Option<RateLimit>,
+    /// How many events the tenant may store in a calendar month (UTC).
+    pub max_events_per_month: Option<u64>,
+}
+
+/// How to ingest.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct IngestOptions {
+    /// Which rules the events must meet, and how errors spell the fields.
+    pub dialect: Dialect,
+    /// What the acknowledgement must mean; `None` takes the store's own class.
+    pub durability: Option<Durability>,
+    /// Limits of the tenant's own.
+    pub limits: TenantLimits,
+}
+
+/// An event that is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    /// Its id.
+    pub id: EventId,
+    /// When it was received, for a duplicate this time.
+    pub received_at: Timestamp,
+    /// Whether an event with this id was stored already, and so nothing changed.
+    pub duplicate: bool,
+}
+
+/// Accepts events: validates them, applies the tenant's limits, and appends them to the store.
+///
+/// Memory is bounded: what does not fit beside what is on its way to the store is refused with `Unavailable` and a time to wait.
+/// Every refusal is counted by its reason, logged once for each call, and answered.
+#[derive(Debug)]
+pub struct IngestService {
+    env: Env,
+    store: Arc<dyn EventStore>,
+    limiter: Arc<dyn RateLimiter>,
+    settings: IngestSettings,
+    rate_limit: RateLimit,
+    gate: Gate,
+    quota: Quota,
+    counters: Counters,
+}
+
+impl IngestService {
+    /// Creates the service.
+    ///
+    /// # Errors
+    /// `Invalid` when the settings hold no valid rate limit.
+    pub fn new(
+        env: Env,
+        store: Arc<dyn EventStore>,
+        limiter: Arc<dyn RateLimiter>,
+        settings: IngestSettings,
+    ) -> Result<Self> {
+        Ok(Self {
+            rate_limit: settings.rate_limit()?,
+            gate: Gate::new(settings.max_in_flight_events, settings.max_in_flight_bytes),
+            quota: Quota::default(),
+            counters: Counters::default(),
+            env,
+            store,
+            limiter,
+            settings,
+        })
+    }
+
+    /// Returns a parser for the events of a dialect, with the rules and limits of this service.
+    pub fn parser(&self, dialect: Dialect) -> EventParser {
+        EventParser::new(self.env.clone(), self.settings.rules(dialect), self.settings.batch_limit(dialect))
+    }
+
+    /// Returns what was counted since the service was created.
+    pub fn counts(&self) -> IngestCounts {
+        self.counters.read(self.gate.in_flight())
+    }
+
+    /// Returns what is left of a tenant's rate limit, and takes nothing.
+    ///
+    /// # Errors
+    /// `Unavailable` when the limiter cannot be reached.
+    pub async fn rate_limit(&self, tenant: TenantId, limits: TenantLimits) -> Result<Decision> {
+        self.limiter.peek(tenant, RATE_LIMIT_KEY, limits.rate_limit.unwrap_or(self.rate_limit)).await
+    }
+
+    /// Accepts one event.
+    ///
+    /// # Errors
+    /// As for [`Self::ingest_batch`], and `Invalid` with every field error of the event.
+    pub async fn ingest(&self, tenant: TenantId, event: Event, options: IngestOptions) -> Result<Accepted> {
+        let mut outcomes = self.ingest_batch(tenant, vec![Ok(event)], options).await?;
+        outcomes
+            .pop()
+            .unwrap_or_else(|| Err(Error::new(ErrorKind::Internal, "ingest", "the event has no outcome")))
+    }
+
+    /// Accepts events, and answers one outcome for each in the same order. Events that were refused while they were parsed may
+    /// be among them; they and those that break a rule do not affect the others.
+    ///
+    /// Limits apply to the valid events of a batch as a whole: a batch that does not fit is refused whole, with the time after
+    /// which it fits. Accepting a part would leave the client to send the rest again, in a new batch of its own making, which
+    /// clients rarely do right; sending the same batch again is safe and is what they do anyway.
+    ///
+    /// # Errors
+    /// - `TooLarge`: more events than a batch may have, than the burst of the rate limit, or than may be in flight.
+    /// - `RateLimited`, with a time to wait: the tenant sends too fast, or its month is used up. Nothing is stored.
+    /// - `Unavailable`, with a time to wait: too much is on its way to the store. Nothing is stored.
+    /// - Errors of the store and of the limiter. Sending the same ids again is safe.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves each event stored or not stored; what it took of the rate limit is spent.
+    pub async fn ingest_batch(
+        &self,
+        tenant: TenantId,
+        events: Vec<Result<Event, Vec<FieldError>>>,
+        options: IngestOptions,
+    ) -> Result<Vec<Result<Accepted>>> {
+        let submitted = events.len();
+        let max_events = self.settings.batch_limit(options.dialect);
+        if submitted > max_events {
+            let error = Error::new(ErrorKind::TooLarge, "ingest", "the batch has too many events")
+                .with_context("events", submitted)
+                .with_context("max_batch_events", max_events);
+            return Err(self.refuse(tenant, Refusal::TooLarge, submitted, error));
+        }
+        let mut batch =
+            Batch::of(events, |event| self.settings.rules(options.dialect).check(event, self.env.now()));
+        let invalid = submitted - batch.valid.len();
+        if invalid > 0 {
+            self.count_refused(tenant, Refusal::Invalid, invalid);
+        }
+        if !batch.valid.is_empty() {
+            let valid = std::mem::take(&mut batch.valid);
+            let stored = self.store_valid(tenant, valid, options).await?;
+            batch.fill(stored);
+        }
+        Ok(batch.into_outcomes())
+    }
+
+    /// Applies the limits and appends.
+    async fn store_valid(
+        &self,
+        tenant: TenantId,
+        events: Vec<Event>,
+        options: IngestOptions,
+    ) -> Result<Vec<Result<Accepted>>> {
+        let count = events.len();
+        let bytes = events.iter().map(event_bytes).fold(0_u64, u64::saturating_add);
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let _passage = self.gate.enter(count, bytes).map_err(|error| {
+            let reason = match error.kind() {
+                ErrorKind::TooLarge => Refusal::TooLarge,
+                _ => Refusal::Overloaded,
+            };
+            self.refuse(tenant, reason, count, error)
+        })?;
+        self.take_rate(tenant, count, options.limits).await?;
+        let max = options.limits.max_events_per_month.or(self.settings.max_events_per_month);
+        let reservation = match max {
+            None => None,
+            Some(max) => {
+                let reserved = self.quota.reserve(&self.env, &self.store, tenant, count as u64, max).await;
+                Some(reserved.map_err(|error| {
+                    let reason = match error.kind() {
+                        ErrorKind::RateLimited => Refusal::QuotaExceeded,
+                        _ => Refusal::Failed,
+                    };
+                    self.refuse(tenant, reason, count, error)
+                })?)
+            }
+        };
+        let ids: Vec<_> = events.iter().map(|event| (event.id.clone(), event.received_at)).collect();
+        let append = AppendOptions { durability: options.durability };
+        let outcomes = self.store.append(tenant, events, append).await.and_then(|outcomes| {
+            if outcomes.len() == count {
+                return Ok(outcomes);
+            }
+            Err(Error::new(ErrorKind::Internal, "ingest", "the store answered another number of outcomes")
+                .with_context("events", count)
+                .with_context("outcomes", outcomes.len()))
+        });
+        let outcomes = outcomes.map_err(|error| self.refuse(tenant, Refusal::Failed, count, error))?;
+        let stored = outcomes.iter().filter(|outcome| matches!(outcome, AppendOutcome::Stored)).count();
+        let refused = outcomes.iter().filter(|outcome| matches!(outcome, AppendOutcome::Refused(_))).count();
+        if let Some(reservation) = reservation {
+            reservation.keep(stored as u64);
+        }
+        self.counters.add_stored(stored as u64);
+        self.counters.add_duplicates((count - stored - refused) as u64);
+        if refused > 0 {
+            self.count_refused(tenant, Refusal::RefusedByStore, refused);
+        }
+        let accepted = ids.into_iter().zip(outcomes).map(|((id, received_at), outcome)| match outcome {
+            AppendOutcome::Stored => Ok(Accepted { id, received_at, duplicate: false }),
+            AppendOutcome::Duplicate => Ok(Accepted { id, received_at, duplicate: true }),
+            AppendOutcome::Refused(error) => Err(error),
+        });
+        Ok(accepted.collect())
+    }
+
+    async fn take_rate(&self, tenant: TenantId, events: usize, limits: TenantLimits) -> Result<()> {
+        let limit = limits.rate_limit.unwrap_or(self.rate_limit);
+        let cost = u32::try_from(events).unwrap_or(u32::MAX);
+        let decision = self.limiter.take(tenant, RATE_LIMIT_KEY, cost, limit).await.map_err(|error| {
+            let reason = match error.kind() {
+                ErrorKind::TooLarge => Refusal::TooLarge,
+                _ => Refusal::Failed,
+            };
+            self.refuse(tenant, reason, events, error)
+        })?;
+        if decision.allowed {
+            return Ok(());
+        }
+        let error = Error::new(ErrorKind::RateLimited, "ingest", "the tenant sends too fast")
+            .with_retry(Retry::After(decision.retry_after))
+            .with_context("events", events)
+            .with_context("remaining", decision.remaining)
+            .with_context("limit", decision.limit);
+        Err(self.refuse(tenant, Refusal::RateLimited, events, error))
+    }
+
+    /// Counts and logs a refusal of the whole batch, and passes its error on.
+    fn refuse(&self, tenant: TenantId, reason: Refusal, events: usize, error: Error) -> Error {
+        self.counters.add_refused(reason, events as u64);
+        tracing::info!(%tenant, reason = reason.as_str(), events, %error, "batch refused");
+        error
+    }
+
+    /// Counts and logs refusals of single events, whose errors are in the answer.
+    fn count_refused(&self, tenant: TenantId, reason: Refusal, events: usize) {
+        self.counters.add_refused(reason, events as u64);
+        tracing::info!(%tenant, reason = reason.as_str(), events, "events refused");
+    }
+}
+
+/// The valid events of a batch, and the outcomes of the others in their places.
+struct Batch {
+    valid: Vec<Event>,
+    outcomes: Vec<Option<Result<Accepted>>>,
+}
+
+impl Batch {
+    fn of(
+        events: Vec<Result<Event, Vec<FieldError>>>,
+        mut check: impl FnMut(&Event) -> Vec<FieldError>,
+    ) -> Self {
+        let mut batch =
+            Self { valid: Vec::with_capacity(events.len()), outcomes: Vec::with_capacity(events.len()) };
+        for event in events {
+            let checked = event.and_then(|event| {
+                let errors = check(&event);
+                if errors.is_empty() { Ok(event) } else { Err(errors) }
+            });
+            match checked {
+                Ok(event) => {
+                    batch.valid.push(event);
+                    batch.outcomes.push(None);
+                }
+                Err(fields) => batch.outcomes.push(Some(Err(Error::invalid_fields("ingest", fields)))),
+            }
+        }
+        batch
+    }
+
+    /// Puts the outcomes of the valid events in their places.
+    fn fill(&mut self, stored: Vec<Result<Accepted>>) {
+        let open = self.outcomes.iter_mut().filter(|outcome| outcome.is_none());
+        for (place, outcome) in open.zip(stored) {
+            *place = Some(outcome);
+        }
+    }
+
+    fn into_outcomes(self) -> Vec<Result<Accepted>> {
+        self.outcomes.into_iter().flatten().collect()
+    }
+}
