@@ -33,10 +33,12 @@ mod generate;
 mod run;
 
 pub mod event_store;
+pub mod rate_limiter;
 
 pub use compare::{RELATIVE_TOLERANCE, compare_tables, numbers_agree};
 pub use event_store::EventStoreHarness;
 pub use generate::{EventGenerator, Random};
+pub use rate_limiter::RateLimiterHarness;
 pub use run::{BoxFuture, Case, block_on, concurrently, fresh_tenant};
 
 /// Declares the list of a port's cases, and exports the macro that turns it into tests.

@@ -94,6 +94,11 @@ impl<'a> Reader<'a> {
         self.at
     }
 
+    /// Returns how many bytes follow.
+    pub(crate) fn left(&self) -> usize {
+        self.text.len() - self.at
+    }
+
     /// Notes a refusal at the current place.
     ///
     /// # Errors
