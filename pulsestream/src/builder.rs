@@ -3,29 +3,49 @@
 use std::sync::Arc;
 
 use pulsestream_core::Result;
+use pulsestream_core::auth::{AuthService, AuthSettings, Keyring, ResetMailer};
 use pulsestream_core::env::Env;
 use pulsestream_core::ingest::IngestService;
-use pulsestream_core::memory::{MemoryEventStore, MemoryRateLimiter};
+use pulsestream_core::memory::MemoryRateLimiter;
+use pulsestream_core::ports::auth::TenantAuth;
 use pulsestream_core::ports::event_store::EventStore;
+use pulsestream_core::ports::identity::IdentityStore;
+use pulsestream_core::ports::key_value::KeyValue;
 use pulsestream_core::ports::rate_limiter::RateLimiter;
 use pulsestream_core::settings::Settings;
 
 use crate::background::Background;
+use crate::erase::EraseEvents;
 use crate::handle::{Inner, PulseStream};
-use crate::url::{PrimaryStore, StoreUrl};
+use crate::stores::{self, Stores};
+use crate::threads::TokioThreads;
+use crate::url::StoreUrl;
 
 /// Says which component goes in which socket, then opens.
 #[derive(Debug)]
 pub struct Builder {
     env: Env,
     settings: Settings,
-    event_store: Option<Arc<dyn EventStore>>,
+    auth_settings: AuthSettings,
+    keyring: Option<Keyring>,
+    reset_mailer: Option<Arc<dyn ResetMailer>>,
+    tenant_auth: Option<Arc<dyn TenantAuth>>,
     rate_limiter: Option<Arc<dyn RateLimiter>>,
+    stores: Stores,
 }
 
 impl Default for Builder {
     fn default() -> Self {
-        Self { env: Env::system(), settings: Settings::default(), event_store: None, rate_limiter: None }
+        Self {
+            env: Env::system(),
+            settings: Settings::default(),
+            auth_settings: AuthSettings::default(),
+            keyring: None,
+            reset_mailer: None,
+            tenant_auth: None,
+            rate_limiter: None,
+            stores: Stores::default(),
+        }
     }
 }
 
@@ -47,7 +67,49 @@ impl Builder {
     /// Keeps events in this store, whatever the URL says.
     #[must_use]
     pub fn with_event_store(mut self, store: Arc<dyn EventStore>) -> Self {
-        self.event_store = Some(store);
+        self.stores.event_store = Some(store);
+        self
+    }
+
+    /// Keeps accounts, rules and alerts in this key-value store, whatever the URL says, as far as there is no store of their own.
+    #[must_use]
+    pub fn with_key_value(mut self, store: Arc<dyn KeyValue>) -> Self {
+        self.stores.key_value = Some(store);
+        self
+    }
+
+    /// Keeps accounts in this store, whatever the URL says.
+    #[must_use]
+    pub fn with_identity_store(mut self, store: Arc<dyn IdentityStore>) -> Self {
+        self.stores.identity_store = Some(store);
+        self
+    }
+
+    /// Uses these settings for accounts.
+    #[must_use]
+    pub fn with_auth_settings(mut self, settings: AuthSettings) -> Self {
+        self.auth_settings = settings;
+        self
+    }
+
+    /// Signs and hashes with the application's secrets. Without them they are made once and kept in the identity store.
+    #[must_use]
+    pub fn with_keyring(mut self, keyring: Keyring) -> Self {
+        self.keyring = Some(keyring);
+        self
+    }
+
+    /// Sends password resets with this.
+    #[must_use]
+    pub fn with_reset_mailer(mut self, mailer: Arc<dyn ResetMailer>) -> Self {
+        self.reset_mailer = Some(mailer);
+        self
+    }
+
+    /// Asks the application who is calling, instead of the local accounts.
+    #[must_use]
+    pub fn with_tenant_auth(mut self, auth: Arc<dyn TenantAuth>) -> Self {
+        self.tenant_auth = Some(auth);
         self
     }
 
@@ -66,40 +128,40 @@ impl Builder {
     pub async fn open(self, url: &str) -> Result<PulseStream> {
         let url: StoreUrl = url.parse()?;
         self.settings.validate()?;
-        let Self { env, settings, event_store, rate_limiter } = self;
-        let event_store = match event_store {
-            Some(store) => store,
-            None => open_event_store(&url.primary)?,
-        };
-        let rate_limiter = rate_limiter.unwrap_or_else(|| Arc::new(MemoryRateLimiter::new(env.clone())));
+        let env = self.env;
+        let settings = self.settings;
+        let stores = stores::open(self.stores, &url).await?;
+        let rate_limiter = self.rate_limiter.unwrap_or_else(|| Arc::new(MemoryRateLimiter::new(env.clone())));
         let ingest = IngestService::new(
             env.clone(),
-            event_store.clone(),
+            stores.event_store.clone(),
             rate_limiter.clone(),
             settings.ingest.clone(),
         )?;
+        let mut auth = AuthService::builder(env.clone(), stores.identity_store.clone())
+            .with_settings(self.auth_settings)
+            .with_blocking_pool(Arc::new(TokioThreads::current()))
+            .with_deletion_hook(Arc::new(EraseEvents(stores.event_store.clone())));
+        if let Some(keyring) = self.keyring {
+            auth = auth.with_keyring(keyring);
+        }
+        if let Some(mailer) = self.reset_mailer {
+            auth = auth.with_reset_mailer(mailer);
+        }
+        let accounts = auth.open().await?;
+        let tenant_auth = self.tenant_auth.unwrap_or_else(|| Arc::new(accounts.clone()));
         let background = Background::start(env.clock(), Vec::new());
         Ok(PulseStream::new(Inner {
             started: env.monotonic(),
             env,
             settings,
             url,
-            event_store,
+            stores,
             rate_limiter,
             ingest,
+            accounts,
+            tenant_auth,
             background,
         }))
-    }
-}
-
-fn open_event_store(primary: &PrimaryStore) -> Result<Arc<dyn EventStore>> {
-    match primary {
-        PrimaryStore::Memory => Ok(Arc::new(MemoryEventStore::new())),
-        other => Err(pulsestream_core::Error::new(
-            pulsestream_core::ErrorKind::Unsupported,
-            "pulsestream.open",
-            "this build was made without the backend for this store",
-        )
-        .with_context("store", other)),
     }
 }

@@ -4,15 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pulsestream_core::Result;
+use pulsestream_core::auth::AuthService;
 use pulsestream_core::env::Env;
 use pulsestream_core::id::TenantId;
 use pulsestream_core::ingest::IngestService;
+use pulsestream_core::ports::auth::TenantAuth;
 use pulsestream_core::ports::event_store::{EventStore, StoreStatus};
 use pulsestream_core::ports::rate_limiter::RateLimiter;
 use pulsestream_core::settings::Settings;
 
 use crate::background::Background;
 use crate::builder::Builder;
+use crate::stores::OpenStores;
 use crate::tenant::Tenant;
 use crate::url::StoreUrl;
 
@@ -22,9 +25,11 @@ pub(crate) struct Inner {
     pub(crate) env: Env,
     pub(crate) settings: Settings,
     pub(crate) url: StoreUrl,
-    pub(crate) event_store: Arc<dyn EventStore>,
+    pub(crate) stores: OpenStores,
     pub(crate) rate_limiter: Arc<dyn RateLimiter>,
     pub(crate) ingest: IngestService,
+    pub(crate) accounts: AuthService,
+    pub(crate) tenant_auth: Arc<dyn TenantAuth>,
     pub(crate) background: Background,
 }
 
@@ -84,9 +89,19 @@ impl PulseStream {
         &self.0.ingest
     }
 
+    /// Returns the local accounts: tenants, users, sessions and API keys.
+    pub fn accounts(&self) -> &AuthService {
+        &self.0.accounts
+    }
+
+    /// Returns who decides who is calling: the local accounts, or what the application gave instead.
+    pub fn tenant_auth(&self) -> &Arc<dyn TenantAuth> {
+        &self.0.tenant_auth
+    }
+
     /// Returns the event store.
     pub fn event_store(&self) -> &Arc<dyn EventStore> {
-        &self.0.event_store
+        &self.0.stores.event_store
     }
 
     /// Returns the rate limiter.
@@ -98,7 +113,7 @@ impl PulseStream {
     pub async fn status(&self) -> Status {
         Status {
             uptime: self.0.env.monotonic().saturating_sub(self.0.started),
-            event_store: self.0.event_store.check().await,
+            event_store: self.0.stores.event_store.check().await,
         }
     }
 
@@ -109,6 +124,6 @@ impl PulseStream {
     /// Those of the stores; what they hold stays as safe as it was.
     pub async fn close(&self) -> Result<()> {
         self.0.background.stop().await;
-        self.0.event_store.close().await
+        self.0.stores.close().await
     }
 }

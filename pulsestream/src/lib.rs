@@ -20,9 +20,12 @@
 
 mod background;
 mod builder;
+mod erase;
 mod handle;
 pub mod prelude;
+mod stores;
 mod tenant;
+mod threads;
 mod unlimited;
 mod url;
 
