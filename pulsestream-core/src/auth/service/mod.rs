@@ -203,3 +203,6 @@ fn user_agent(origin: &Origin) -> Option<String> {
     let name = origin.user_agent.as_deref()?;
     Some(name.chars().filter(|it| !it.is_control()).take(MAX_USER_AGENT_CHARS).collect())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,0 @@
-//! Tests of the HTTP interface over the memory backend.
-
-mod server;
-mod service;
