@@ -4,13 +4,11 @@ mod alert;
 mod channel;
 mod check;
 mod condition;
-pub mod engine;
 mod kind;
 mod notification;
 mod route;
 mod rule;
 mod silence;
-mod text;
 mod transition;
 
 pub use alert::{

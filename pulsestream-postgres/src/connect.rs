@@ -1,0 +1,181 @@
+//! Connecting: the schema, the role and the durability in force.
+
+use std::sync::Arc;
+
+use pulsestream_core::env::Env;
+use pulsestream_core::error::{Error, ErrorKind, Result};
+use pulsestream_core::ports::event_store::Durability;
+
+use crate::config::{Identifier, PostgresConfig};
+use crate::database::{Database, Scope, bound_once, query};
+use crate::event_store::PostgresEventStore;
+use crate::listen::Arrivals;
+use crate::migrate::migrate;
+use crate::wire::{Columns, Param};
+
+const OPERATION: &str = "postgres.connect";
+
+/// Oldest server version, as `server_version_num` counts.
+const MIN_SERVER_VERSION: i32 = 150_000;
+
+/// A connected PostgreSQL with an up-to-date schema, from which the stores are made. A clone is a reference count.
+#[derive(Debug, Clone)]
+pub struct Postgres {
+    database: Arc<Database>,
+    arrivals: Arc<Arrivals>,
+    durability: Durability,
+}
+
+impl Postgres {
+    /// Connects to the server at `url` (`postgres://user:password@host:port/database?sslmode=require`).
+    ///
+    /// # Errors
+    /// `Invalid` for a wrong URL or setting, `Unavailable` when the server does not answer, `Unsupported` for a server before
+    /// version 15 and for a schema that is newer than this program, `Forbidden` when `require_rls` is set and the role
+    /// is not subject to row-level security.
+    pub async fn connect(url: &str, config: PostgresConfig, env: Env) -> Result<Self> {
+        Self::open(Database::with_url(url, config, env)?).await
+    }
+
+    /// Uses the connections of a pool that the host has already; `close` leaves it open. One connection is held to listen.
+    ///
+    /// # Errors
+    /// Those of [`connect`](Self::connect).
+    pub async fn with_pool(pool: sqlx::PgPool, config: PostgresConfig, env: Env) -> Result<Self> {
+        Self::open(Database::with_pool(pool, config, env)?).await
+    }
+
+    async fn open(database: Database) -> Result<Self> {
+        let database = Arc::new(database);
+        check_version(&database).await?;
+        migrate(&database).await?;
+        check_role(&database).await?;
+        let durability = durability(&database).await?;
+        if durability < Durability::Durable {
+            tracing::warn!(
+                schema = database.schema(),
+                "the server acknowledges before it has written to disk"
+            );
+        }
+        let arrivals = Arrivals::start(&database);
+        Ok(Self { database, arrivals, durability })
+    }
+
+    /// Returns the event store.
+    pub async fn event_store(&self) -> Result<Arc<PostgresEventStore>> {
+        PostgresEventStore::open(self.database.clone(), self.arrivals.clone(), self.durability).await
+    }
+
+    /// Returns the schema that holds the tables.
+    pub fn schema(&self) -> &Identifier {
+        &self.database.config().schema
+    }
+
+    /// Returns what an acknowledgement survives: read from `synchronous_commit`, `fsync` and `synchronous_standby_names`.
+    pub fn durability(&self) -> Durability {
+        self.durability
+    }
+
+    /// Closes every store that was made from it. Closing twice is fine.
+    pub async fn close(&self) {
+        self.arrivals.close();
+        self.database.close().await;
+    }
+}
+
+async fn check_version(database: &Arc<Database>) -> Result<()> {
+    let version = database
+        .read(OPERATION, Scope::Processor, |connection| {
+            Box::pin(async move {
+                let row = query("select current_setting('server_version_num')::integer")
+                    .fetch_one(connection)
+                    .await?;
+                Ok(Columns::new(&row).int4()?)
+            })
+        })
+        .await?;
+    if version < MIN_SERVER_VERSION {
+        return Err(Error::new(ErrorKind::Unsupported, OPERATION, "PostgreSQL 15 or newer is needed")
+            .with_context("server_version_num", version));
+    }
+    Ok(())
+}
+
+/// Finds out whether row-level security holds for the role, and says so when it does not.
+async fn check_role(database: &Arc<Database>) -> Result<()> {
+    let table = format!("{}.events", database.schema());
+    let (role, reason) = database
+        .read(OPERATION, Scope::Processor, move |connection| {
+            let table = table.clone();
+            Box::pin(async move {
+                let sql = "select current_user::text, rolsuper, rolbypassrls, row_security_active($1) \
+                           from pg_roles where rolname = current_user";
+                let row = query(sql).bind(Param::text(&table)).fetch_one(connection).await?;
+                let mut columns = Columns::new(&row);
+                let role = columns.str()?.to_owned();
+                let (superuser, bypass, active) = (columns.bool()?, columns.bool()?, columns.bool()?);
+                let reason = match (superuser, bypass, active) {
+                    (true, ..) => Some("it is a superuser"),
+                    (_, true, _) => Some("it has BYPASSRLS"),
+                    (.., false) => Some("it owns the tables"),
+                    _ => None,
+                };
+                Ok((role, reason))
+            })
+        })
+        .await?;
+    let Some(reason) = reason else { return Ok(()) };
+    if database.config().require_rls {
+        return Err(Error::new(
+            ErrorKind::Forbidden,
+            OPERATION,
+            "row-level security has no effect for this role; migrate with `app_role` and connect as that role",
+        )
+        .with_context("role", role)
+        .with_context("reason", reason));
+    }
+    tracing::warn!(
+        role,
+        reason,
+        "row-level security has no effect for this role; tenants are kept apart by queries alone"
+    );
+    Ok(())
+}
+
+async fn durability(database: &Arc<Database>) -> Result<Durability> {
+    database
+        .read(OPERATION, Scope::Processor, |connection| {
+            Box::pin(async move {
+                let sql = "select current_setting('synchronous_commit'), current_setting('fsync'), \
+                           current_setting('synchronous_standby_names')";
+                let row = bound_once(sql.to_owned(), &[]).fetch_one(connection).await?;
+                let mut columns = Columns::new(&row);
+                Ok(durability_of(columns.str()?, columns.str()?, columns.str()?))
+            })
+        })
+        .await
+}
+
+/// PostgreSQL manual, section 20.5.1: `local` and `remote_write` flush here, `on` and `remote_apply` also on the standbys.
+pub(crate) fn durability_of(synchronous_commit: &str, fsync: &str, standbys: &str) -> Durability {
+    match synchronous_commit {
+        "off" => Durability::Written,
+        _ if fsync != "on" => Durability::Written,
+        "on" | "remote_apply" if !standbys.trim().is_empty() => Durability::Replicated,
+        _ => Durability::Durable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durability_is_what_the_server_gives() {
+        assert_eq!(durability_of("on", "on", ""), Durability::Durable);
+        assert_eq!(durability_of("off", "on", "a"), Durability::Written);
+        assert_eq!(durability_of("on", "off", ""), Durability::Written);
+        assert_eq!(durability_of("on", "on", "a"), Durability::Replicated);
+        assert_eq!(durability_of("local", "on", "a"), Durability::Durable);
+    }
+}

@@ -1,0 +1,27 @@
+//! PostgreSQL backend of PulseStream: many stateless nodes share one server (15 or newer), and any node may die at any moment.
+//!
+//! [`Postgres::connect`] takes a URL, [`Postgres::with_pool`] a pool of the host's own. The schema is made and kept up to date
+//! by `connect`; its tables are meant to be read by people too.
+//!
+//! Row-level security is the second wall between tenants: every transaction names its tenant, and a statement that forgot its
+//! tenant predicate finds nothing foreign. It holds for roles that neither own the tables nor are superusers, so production
+//! migrates once as the owner, with `app_role` set, and connects as that role with `require_rls`.
+//!
+//! A role that may run SQL of its own can name any tenant: row-level security guards against a forgotten predicate, not
+//! against injection. Against that stands that every value of a tenant is a bind parameter.
+#![forbid(unsafe_code)]
+
+mod config;
+mod connect;
+mod database;
+mod error;
+mod event_row;
+mod event_store;
+mod listen;
+mod migrate;
+mod sql;
+mod wire;
+
+pub use config::{Identifier, PostgresConfig};
+pub use connect::Postgres;
+pub use event_store::PostgresEventStore;

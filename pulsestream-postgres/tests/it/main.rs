@@ -1,0 +1,12 @@
+//! Tests against a real PostgreSQL, named by `PULSESTREAM_TEST_POSTGRES_URL`; `cargo xtask test` starts one.
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests fail loudly")]
+
+mod cancellation;
+mod conformance;
+mod faults;
+mod host;
+mod isolation;
+mod migrations;
+mod proxy;
+mod retention;
+mod support;

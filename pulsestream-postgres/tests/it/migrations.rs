@@ -1,0 +1,84 @@
+//! The schema: made once by whoever comes first, refused when it is not ours.
+
+use pulsestream_core::env::Env;
+use pulsestream_core::error::ErrorKind;
+use pulsestream_postgres::{Postgres, PostgresConfig};
+
+use crate::support::{config, connect, direct, execute, fresh_schema, number, with_server};
+
+#[test]
+fn eight_at_once_migrate_once() {
+    with_server(|url| async move {
+        let schema = fresh_schema();
+        let starts = (0..8).map(|_| {
+            let (url, config) = (url.clone(), config(schema.clone()));
+            tokio::spawn(async move { Postgres::connect(&url, config, Env::system()).await })
+        });
+        for start in starts.collect::<Vec<_>>() {
+            start.await.unwrap().unwrap().close().await;
+        }
+        let mut observer = direct(&url).await;
+        let versions = format!("select count(*) - count(distinct version) from {schema}.migrations");
+        assert_eq!(number(&mut observer, &versions).await, 0);
+    });
+}
+
+#[test]
+fn killed_midway_leaves_nothing_and_the_next_one_succeeds() {
+    with_server(|url| async move {
+        let schema = fresh_schema();
+        let (mut blocker, mut observer) = (direct(&url).await, direct(&url).await);
+        execute(&mut observer, &format!("create schema {schema}")).await;
+        for _ in 0..3 {
+            // The last table of the migration, not committed: the migration gets that far and waits.
+            execute(&mut blocker, &format!("begin; create table {schema}.events_other ()")).await;
+            let (url, config) = (url.clone(), config(schema.clone()));
+            let start = tokio::spawn(async move { Postgres::connect(&url, config, Env::system()).await });
+            let waiting = format!(
+                "from pg_stat_activity where wait_event_type = 'Lock' and query like '%create table {schema}.%'"
+            );
+            while number(&mut observer, &format!("select count(*) {waiting}")).await == 0 {
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+            assert_eq!(
+                number(&mut observer, &format!("select count(pg_terminate_backend(pid)) {waiting}")).await,
+                1
+            );
+            let error = start.await.unwrap().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+            execute(&mut blocker, "rollback").await;
+            let left = format!("select count(*) from pg_class where relnamespace = '{schema}'::regnamespace");
+            assert_eq!(number(&mut observer, &left).await, 0, "half a schema was left");
+        }
+        connect(&url, config(schema)).await.close().await;
+    });
+}
+
+#[test]
+fn a_newer_schema_is_refused_and_not_changed() {
+    with_server(|url| async move {
+        let schema = fresh_schema();
+        connect(&url, config(schema.clone())).await.close().await;
+        let mut owner = direct(&url).await;
+        execute(
+            &mut owner,
+            &format!("insert into {schema}.migrations (version, name, checksum) values (9999, 'later', 'x')"),
+        )
+        .await;
+        let error = Postgres::connect(&url, config(schema.clone()), Env::system()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.message().contains("newer"), "{error}");
+        let later = format!("select count(*) from {schema}.migrations where version = 9999");
+        assert_eq!(number(&mut owner, &later).await, 1);
+    });
+}
+
+#[test]
+fn without_migrate_a_missing_schema_is_refused() {
+    with_server(|url| async move {
+        let config = PostgresConfig { migrate: false, ..config(fresh_schema()) };
+        let error = Postgres::connect(&url, config, Env::system()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.message().contains("older"), "{error}");
+    });
+}
