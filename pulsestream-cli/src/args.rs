@@ -1,6 +1,5 @@
 //! The command line, and what `--help` teaches.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -31,10 +30,6 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Runs a synthetic shop with a planted incident, live, with an alert that fires.
-    Demo(DemoArgs),
-    /// Serves the HTTP API.
-    Serve(ServeArgs),
     /// Imports NDJSON events or an access log into a store.
     Import(ImportArgs),
     /// Verifies a store and shows what it holds.
@@ -53,61 +48,6 @@ pub(crate) struct StoreArgs {
     /// Settings in JSON; flags win over the file.
     #[arg(long, env = "PULSESTREAM_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct DemoArgs {
-    /// Where to listen.
-    #[arg(long, env = "PULSESTREAM_LISTEN", default_value = "127.0.0.1:8600", value_name = "HOST:PORT")]
-    pub listen: SocketAddr,
-    /// Where to keep the data; a temporary folder, deleted at the end, when absent.
-    #[arg(long, env = "PULSESTREAM_STORE", value_name = "URL|PATH")]
-    pub store: Option<String>,
-    /// Seed of the synthetic traffic: the same seed, the same events.
-    #[arg(long, env = "PULSESTREAM_SEED", default_value_t = 1)]
-    pub seed: u64,
-    /// Events of history to start with.
-    #[arg(long, env = "PULSESTREAM_EVENTS", default_value_t = 50_000, value_name = "COUNT")]
-    pub events: usize,
-    /// Live events per second after that.
-    #[arg(long, env = "PULSESTREAM_RATE", default_value_t = 20, value_name = "PER_SECOND", value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub rate: u32,
-    /// Ends after this many seconds instead of running until Ctrl-C.
-    #[arg(long, env = "PULSESTREAM_SECONDS", value_name = "SECONDS")]
-    pub seconds: Option<u64>,
-}
-
-/// Events per minute and tenant, or no limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum RateLimitArg {
-    Off,
-    PerMinute(u32),
-}
-
-impl std::str::FromStr for RateLimitArg {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "off" => Ok(Self::Off),
-            _ => match text.parse() {
-                Ok(limit) if limit > 0 => Ok(Self::PerMinute(limit)),
-                _ => Err("give events per minute and tenant, 1 or more, or `off`".to_owned()),
-            },
-        }
-    }
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ServeArgs {
-    #[command(flatten)]
-    pub store: StoreArgs,
-    /// Where to listen.
-    #[arg(long, env = "PULSESTREAM_LISTEN", default_value = "127.0.0.1:8600", value_name = "HOST:PORT")]
-    pub listen: SocketAddr,
-    /// Events per minute and tenant, or `off`; default from the settings (100).
-    #[arg(long, env = "PULSESTREAM_RATE_LIMIT", value_name = "N|off")]
-    pub rate_limit: Option<RateLimitArg>,
 }
 
 /// The form of an imported file.

@@ -1,2 +1,59 @@
-//! The `pulsestream` program.
-fn main() {}
+//! The `pulsestream` program: demo, serve, import, doctor.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program talks to people")]
+
+mod args;
+mod doctor;
+mod import;
+mod open;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::Parser;
+use pulsestream_core::{Error, ErrorKind, Result};
+
+use crate::args::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    tracing_subscriber::fmt()
+        .with_max_level(cli.log)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: the runtime did not start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(cli.command)) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error}");
+            if let Some(hint) = hint(&error) {
+                eprintln!("hint: {hint}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Import(args) => import::run(args).await,
+        Command::Doctor(args) => doctor::run(args).await,
+    }
+}
+
+/// What to do about an error, where its message does not say so itself.
+fn hint(error: &Error) -> Option<&'static str> {
+    match error.kind() {
+        ErrorKind::StoreLocked => Some("stop the other process, or give another folder with --store"),
+        ErrorKind::StorageFull => Some("free some space, then run the same command again"),
+        ErrorKind::Corrupt => Some("run `pulsestream doctor` on the store to see what is affected"),
+        ErrorKind::Unavailable => Some("check that the server runs and that its URL is right"),
+        _ => None,
+    }
+}

@@ -86,6 +86,8 @@ uuid_ids! {
     UserId, "user";
     /// Identifies an API key; the public part of the key, not its secret.
     ApiKeyId, "API key";
+    /// Identifies an entry of the audit log.
+    AuditId, "audit entry";
     /// Identifies a signed-in session, which is a family of refresh tokens.
     SessionId, "session";
     /// Identifies an alert rule.

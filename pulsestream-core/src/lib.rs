@@ -5,6 +5,8 @@
 #![forbid(unsafe_code)]
 
 pub mod alerting;
+pub mod at_rest;
+pub mod auth;
 pub mod env;
 pub mod error;
 pub mod event;

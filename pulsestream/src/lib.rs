@@ -1,1 +1,38 @@
 //! Event ingestion, alerting and analytics inside your application.
+//!
+//! [`PulseStream::open`] opens a store by its URL and starts what works in the background; [`PulseStream::tenant`] gives the
+//! scope of one tenant, with which an application ingests, searches, aggregates and alerts.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> pulsestream::Result<()> {
+//! use pulsestream::prelude::*;
+//!
+//! let ps = PulseStream::open("memory:").await?;
+//! let shop = ps.tenant(TenantId::from_name("shop"));
+//! let event = Event::new(EventId::new("order-1")?, "order_placed", ps.env().now());
+//! shop.ingest(event).await?;
+//! let found = shop.find(FindQuery { filter: Some("event_type = 'order_placed'".parse()?), ..FindQuery::default() }).await?;
+//! assert_eq!(found.events.len(), 1);
+//! ps.close().await?;
+//! # Ok(()) }
+//! ```
+#![forbid(unsafe_code)]
+
+mod background;
+mod builder;
+mod erase;
+mod handle;
+pub mod prelude;
+mod stores;
+mod tenant;
+mod threads;
+mod unlimited;
+mod url;
+
+pub use builder::Builder;
+pub use handle::{PulseStream, Status};
+pub use pulsestream_core as core;
+pub use pulsestream_core::{Error, ErrorKind, FieldError, Result, Retry};
+pub use tenant::Tenant;
+pub use unlimited::Unlimited;
+pub use url::{PrimaryStore, StoreUrl};

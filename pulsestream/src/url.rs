@@ -82,10 +82,14 @@ impl FromStr for StoreUrl {
         let (main, redis) = take_redis(text.trim())?;
         let primary = match main.split_once(':') {
             _ if main.is_empty() => {
-                return refuse("the store must be `memory:`, a folder such as ./events, or postgres://user@host/database");
+                return refuse(
+                    "the store must be `memory:`, a folder such as ./events, or postgres://user@host/database",
+                );
             }
             Some(("memory", "" | "//")) => PrimaryStore::Memory,
-            Some(("file", path)) => PrimaryStore::Folder(PathBuf::from(path.strip_prefix("//").unwrap_or(path))),
+            Some(("file", path)) => {
+                PrimaryStore::Folder(PathBuf::from(path.strip_prefix("//").unwrap_or(path)))
+            }
             Some(("postgres" | "postgresql", _)) => PrimaryStore::Postgres(main),
             Some(("redis" | "rediss", _)) => {
                 return refuse("Redis holds no events: name a store and add ?redis=redis://host");
@@ -166,7 +170,12 @@ mod tests {
 
     #[test]
     fn refusals_name_what_is_valid() {
-        for (text, word) in [("", "memory:"), ("mysql://h/d", "postgres://"), ("redis://h", "?redis="), ("x?redis=y", "redis://")] {
+        for (text, word) in [
+            ("", "memory:"),
+            ("mysql://h/d", "postgres://"),
+            ("redis://h", "?redis="),
+            ("x?redis=y", "redis://"),
+        ] {
             let error = text.parse::<StoreUrl>().unwrap_err();
             assert!(error.message().contains(word), "{error}");
         }

@@ -136,9 +136,15 @@ mod tests {
 
     #[test]
     fn broken_requests_are_kept_and_other_text_is_refused() {
-        let event = parse(r#"198.51.100.7 - - [01/Jan/2026:00:00:00 +0000] "\x16\x03\x01" 400 226 "-" "-""#).unwrap();
-        assert_eq!(event.source.method.as_deref(), Some("\\x16\\x03"));
-        for line in ["", "hello", r#"a - - [nope] "GET / HTTP/1.1" 200 1"#, r#"a - - [01/Jan/2026:00:00:00 +0000] "GET"#] {
+        let event =
+            parse(r#"198.51.100.7 - - [01/Jan/2026:00:00:00 +0000] "\x16\x03\x01" 400 226 "-" "-""#).unwrap();
+        assert_eq!(event.source.method.as_deref(), Some("\\x16\\x03\\x"));
+        for line in [
+            "",
+            "hello",
+            r#"a - - [nope] "GET / HTTP/1.1" 200 1"#,
+            r#"a - - [01/Jan/2026:00:00:00 +0000] "GET"#,
+        ] {
             assert!(parse(line).is_none(), "{line}");
         }
     }

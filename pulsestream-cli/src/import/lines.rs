@@ -60,8 +60,11 @@ impl Lines {
         let read = Arc::new(AtomicU64::new(0));
         let mut reader = BufReader::with_capacity(1 << 16, Counting { inner: source, read: read.clone() });
         let gzip = reader.fill_buf()?.starts_with(&[0x1f, 0x8b]);
-        let reader: Box<dyn BufRead + Send> =
-            if gzip { Box::new(BufReader::with_capacity(1 << 16, MultiGzDecoder::new(reader))) } else { Box::new(reader) };
+        let reader: Box<dyn BufRead + Send> = if gzip {
+            Box::new(BufReader::with_capacity(1 << 16, MultiGzDecoder::new(reader)))
+        } else {
+            Box::new(reader)
+        };
         Ok(Self { reader, read, size, max_bytes, number: 0, offset: 0 })
     }
 

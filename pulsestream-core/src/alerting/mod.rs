@@ -4,11 +4,13 @@ mod alert;
 mod channel;
 mod check;
 mod condition;
+pub mod engine;
 mod kind;
 mod notification;
 mod route;
 mod rule;
 mod silence;
+mod text;
 mod transition;
 
 pub use alert::{

@@ -17,5 +17,7 @@ pub(crate) use path::nearest_of;
 pub use path::{FieldPath, FieldType};
 pub use schema::Dialect;
 pub use size::event_bytes;
-pub use validate::{EventRules, MAX_STATED_BYTES, MAX_TAG_NAME_CHARS, MAX_TAG_VALUE_CHARS};
+pub use validate::{
+    EventRules, MAX_EVENT_TYPE_BYTES, MAX_STATED_BYTES, MAX_TAG_NAME_CHARS, MAX_TAG_VALUE_CHARS,
+};
 pub use value::{Value, ValueRef};

@@ -11,8 +11,8 @@ use crate::id::EventId;
 use crate::text::Text;
 use crate::time::Timestamp;
 
-/// Field errors of one batch that are listed in full; after that each refused event keeps its first.
-const MAX_BATCH_FIELD_ERRORS: usize = 10_000;
+/// Bytes of field errors of one batch that are listed in full; after that each refused event keeps its first.
+const MAX_BATCH_ERROR_BYTES: usize = 4 << 20;
 
 /// Places of a body that are not UTF-8 and are attributed to single events; with more the body is refused.
 const MAX_UTF8_FAULTS: usize = 10_000;
@@ -83,7 +83,7 @@ impl EventParser {
     /// `Invalid` when the body as a whole has not the stated form; `TooLarge` when it holds more events than allowed;
     /// `Unavailable` when an id is needed and there is no randomness.
     pub fn batch(&mut self, body: &[u8], form: BatchForm) -> Result<ParsedBatch> {
-        let mut reading = Reading { batch: ParsedBatch::default(), field_errors: 0, now: self.env.now() };
+        let mut reading = Reading { batch: ParsedBatch::default(), error_bytes: 0, now: self.env.now() };
         if form == BatchForm::Lines {
             for line in body.split(|byte| *byte == b'\n') {
                 if !line.trim_ascii().is_empty() {
@@ -175,6 +175,12 @@ impl EventParser {
                 reader.skip_from(start)?;
             }
             spans.push((start, reader.position()));
+            if let [(first, after)] = spans[..] {
+                // The others are probably about as long.
+                let guess = (reader.left() / (after - first).max(1)).min(self.max_batch_events);
+                reading.batch.events.reserve(guess);
+                spans.reserve(guess);
+            }
         }
         Ok(())
     }
@@ -243,17 +249,20 @@ impl EventParser {
 /// A batch while it is read.
 struct Reading {
     batch: ParsedBatch,
-    field_errors: usize,
+    error_bytes: usize,
     now: Timestamp,
 }
 
 impl Reading {
     fn push(&mut self, mut outcome: Result<Event, Vec<FieldError>>) {
         if let Err(fields) = &mut outcome {
-            if self.field_errors >= MAX_BATCH_FIELD_ERRORS {
+            if self.error_bytes >= MAX_BATCH_ERROR_BYTES {
                 fields.truncate(1);
+                fields.shrink_to_fit();
             }
-            self.field_errors += fields.len();
+            let bytes =
+                |field: &FieldError| size_of::<FieldError>() + field.pointer.len() + field.message.len();
+            self.error_bytes += fields.iter().map(bytes).sum::<usize>();
         }
         self.batch.events.push(outcome);
     }

@@ -95,7 +95,7 @@ macro_rules! schema {
 schema! {
     Event "" "" {
         Id "id" (between(1, 128)) "event_id" (between(1, 100));
-        EventType "event_type" (between(1, 100)) "event_type" (ANY);
+        EventType "event_type" (ANY) "event_type" (ANY);
         Timestamp "timestamp" (ANY) "timestamp" (ANY);
         Severity "severity" (ANY) "severity" (ANY);
         Title "title" (up_to(1_000)) "title" (between(1, 200));

@@ -8,6 +8,9 @@ use crate::error::FieldError;
 use crate::text::Text;
 use crate::time::{Timestamp, format_duration};
 
+/// The longest event type, in bytes.
+pub const MAX_EVENT_TYPE_BYTES: usize = 100;
+
 /// The longest name of a tag, in characters.
 pub const MAX_TAG_NAME_CHARS: usize = 200;
 
@@ -61,15 +64,20 @@ impl Check<'_> {
     fn id_and_type(&mut self, event: &Event) {
         self.text(Field::Id, event.id.as_str());
         self.text(Field::EventType, &event.event_type);
-        if event.event_type.len() > 100 && event.event_type.chars().count() <= 100 {
-            self.refuse(Field::EventType, "length", "must have at most 100 bytes");
-        }
-        if self.rules.dialect == Dialect::V1 && !V1_EVENT_TYPES.contains(&event.event_type.as_str()) {
-            let mut message = format!("must be one of {}", V1_EVENT_TYPES.join(", "));
-            if let Some(near) = nearest_of(&event.event_type, V1_EVENT_TYPES.into_iter()) {
-                message.push_str(&format!("; did you mean `{near}`"));
+        match self.rules.dialect {
+            Dialect::Strict if (1..=MAX_EVENT_TYPE_BYTES).contains(&event.event_type.len()) => {}
+            Dialect::Strict => {
+                let message = format!("must have 1 to {MAX_EVENT_TYPE_BYTES} bytes");
+                self.refuse(Field::EventType, "length", message);
             }
-            self.refuse(Field::EventType, "unknown_value", message);
+            Dialect::V1 if V1_EVENT_TYPES.contains(&event.event_type.as_str()) => {}
+            Dialect::V1 => {
+                let mut message = format!("must be one of {}", V1_EVENT_TYPES.join(", "));
+                if let Some(near) = nearest_of(&event.event_type, V1_EVENT_TYPES.into_iter()) {
+                    message.push_str(&format!("; did you mean `{near}`"));
+                }
+                self.refuse(Field::EventType, "unknown_value", message);
+            }
         }
     }
 

@@ -145,8 +145,8 @@ impl IngestService {
                 .with_context("max_batch_events", max_events);
             return Err(self.refuse(tenant, Refusal::TooLarge, submitted, error));
         }
-        let mut batch =
-            Batch::of(events, |event| self.settings.rules(options.dialect).check(event, self.env.now()));
+        let (rules, now) = (self.settings.rules(options.dialect), self.env.now());
+        let mut batch = Batch::of(events, |event| rules.check(event, now));
         let invalid = submitted - batch.valid.len();
         if invalid > 0 {
             self.count_refused(tenant, Refusal::Invalid, invalid);

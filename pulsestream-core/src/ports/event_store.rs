@@ -216,11 +216,14 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     ///   (`append_same_id_twice`, `append_same_id_in_one_batch`, `append_races_store_once`).
     /// - Two tenants may use the same id (`append_same_id_for_two_tenants`).
     /// - What was acknowledged is found by the next call of any method (`append_then_read`).
+    /// - Outcomes stand in the order of the events, and a duplicate leaves the first event as it is
+    ///   (`append_answers_in_order`, `append_duplicate_keeps_the_first`).
+    /// - Ids are bytes: no folding, no trimming, up to the longest (`append_ids_are_bytes`, `append_longest_ids`).
     /// - A durability that the store cannot give is refused with `Unsupported` (`append_refuses_stronger_durability`).
     /// - An error of the whole call means that nothing is known of any event: appending again with the same ids is safe.
     ///
     /// # Cancel safety
-    /// Dropping the future leaves each event stored or not stored, and the store usable.
+    /// Dropping the future leaves each event stored or not stored, and the store usable (`append_dropped_midway`).
     async fn append(
         &self,
         tenant: TenantId,
@@ -231,7 +234,7 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     /// Returns the events with these ids, in the same order, `None` where there is none.
     ///
     /// # Contract
-    /// - An event comes back equal to what was appended (`get_returns_what_was_appended`).
+    /// - An event comes back equal to what was appended (`get_returns_what_was_appended`, `get_*`, `json_*`).
     /// - Ids of another tenant are unknown ids (`get_is_isolated`).
     async fn get(&self, tenant: TenantId, ids: &[EventId]) -> Result<Vec<Option<Event>>>;
 
@@ -243,6 +246,8 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     /// - Following `next` visits every event that was there at the start once, also while others are appended
     ///   (`find_pages_are_complete`, `find_pages_under_inserts`).
     /// - A filter selects what [`Filter::matches`] selects (`filter_*`).
+    /// - `next` is there exactly when a match follows the page (`find_last_page_has_no_next`), and `after` may name an event that
+    ///   is not there (`find_cursor_of_an_absent_event`).
     /// - `limit` 0 is refused with `Invalid` (`find_refuses_limit_zero`).
     async fn find(&self, tenant: TenantId, query: &FindQuery) -> Result<FindPage>;
 
@@ -250,7 +255,8 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Contract
     /// - Equals the reference evaluation of the memory backend; sums may differ in the last bits, because the order of
-    ///   addition is open (`aggregate_*`).
+    ///   addition is open (`aggregate_*`, `bucket_*`).
+    /// - What [`AggregateQuery::validate`] refuses is refused (`aggregate_refuses_invalid`).
     /// - More groups than `max_groups` fail with `TooLarge` (`aggregate_refuses_too_many_groups`).
     async fn aggregate(&self, tenant: TenantId, query: &AggregateQuery) -> Result<AggregateTable>;
 
@@ -258,6 +264,8 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Contract
     /// - Rows ascend by (timestamp, id); each match comes once (`scan_is_ordered_and_complete`).
+    /// - A value is what [`FieldPath::value`](crate::event::FieldPath::value) finds, in its own type (`scan_keeps_types`).
+    /// - What [`ScanQuery::validate`] refuses is refused (`limits_of_scan`).
     async fn scan(&self, tenant: TenantId, query: &ScanQuery) -> Result<Box<dyn EventScan>>;
 
     /// Reads the log of a partition after a position: the one method that spans tenants, for processors only.
@@ -267,19 +275,25 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     ///   meanwhile and whatever its timestamp (`tail_has_no_gaps_or_repeats`, `tail_under_concurrent_appends`).
     /// - Events come under the tenant that appended them, in the partition of that tenant (`tail_partitions_by_tenant`).
     /// - Reading again from an older position delivers the same events again, less the deleted (`tail_replays`).
+    /// - Appends that were acknowledged one after the other stand in this order (`tail_follows_acknowledgements`).
+    /// - `limit` 0 is refused with `Invalid` (`limits_of_tail`).
     async fn tail(&self, partition: Partition, after: Position, options: TailOptions) -> Result<TailBatch>;
 
     /// Completes once the partition may hold events after a position, or the store is closed; it may complete too early, never
     /// too late. A caller that wants a deadline adds one.
     ///
     /// # Contract
-    /// - An append after the call wakes the waiting future (`tail_wakes_after_append`).
+    /// - An append after the call wakes the waiting future (`tail_wakes_after_append`, `tail_wakes_across_threads`).
+    /// - Closing wakes it too (`close_wakes_waiters`); a call on a closed store fails with `Closed`.
     async fn wait_for_events(&self, partition: Partition, after: Position) -> Result<()>;
 
     /// Deletes events and returns how many. Their ids may be used again.
     ///
     /// # Contract
     /// - What was deleted is gone from every answer at once (`delete_is_visible_at_once`).
+    /// - Each event is counted once, also in a race (`delete_counts_what_was_there`, `delete_races_count_once`).
+    /// - A deleted id is new again, and comes again to a reader of the log (`delete_frees_the_id`,
+    ///   `tail_delivers_a_reused_id_again`).
     /// - Another tenant's events stay (`delete_is_isolated`).
     async fn delete(&self, tenant: TenantId, selection: &DeleteSelection) -> Result<u64>;
 
@@ -296,5 +310,6 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Contract
     /// - Closing twice is fine (`close_twice`), a call after it fails with `Closed` (`closed_store_refuses`).
+    /// - A persistent store has everything when it is opened again (`reopen_keeps_everything`).
     async fn close(&self) -> Result<()>;
 }

@@ -4,9 +4,11 @@
 //! suite in `testkit` proves.
 
 pub mod alert_store;
+pub mod auth;
 pub mod cache;
 pub mod coordinator;
 pub mod event_store;
+pub mod identity;
 pub mod ingest_queue;
 pub mod key_value;
 pub mod live_bus;

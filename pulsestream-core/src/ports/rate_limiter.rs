@@ -141,9 +141,11 @@ pub trait RateLimiter: fmt::Debug + Send + Sync + 'static {
     /// Takes `cost` from what `key` has left, all of it or nothing, in one atomic step.
     ///
     /// # Contract
-    /// - Decides as [`gcra`] does, on a clock that only goes forward where there is one (`take_spends_the_burst_then_refuses`).
+    /// - Decides as [`gcra`] does, on a clock that only goes forward where there is one (`take_spends_the_burst_then_refuses`,
+    ///   `take_refuses_all_or_nothing`, `take_of_nothing`, `take_gives_back_with_time`, `take_follows_a_changed_limit`).
     /// - Concurrent calls together never take more than the limit allows (`take_is_atomic`).
-    /// - A key of another tenant is another key (`take_is_isolated`).
+    /// - A key of another tenant is another key (`take_is_isolated`), and so is another text, whatever it
+    ///   holds (`take_tells_keys_apart`).
     ///
     /// # Errors
     /// `TooLarge` when `cost` is above the burst (`take_refuses_more_than_the_burst`); `Unavailable` when the limiter cannot be
@@ -154,6 +156,7 @@ pub trait RateLimiter: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Contract
     /// - Peeking any number of times changes nothing (`peek_takes_nothing`).
+    /// - It tells what is left (`peek_tells_what_take_decides`).
     ///
     /// # Errors
     /// `Unavailable` when the limiter cannot be reached.

@@ -57,6 +57,8 @@ pub struct EvaluationCounters {
     pub late: u64,
     /// Events that went to an overflow instance, counted once for each rule.
     pub overflowed: u64,
+    /// Instances held now.
+    pub instances: u64,
 }
 
 /// Why an instance of a rule is in its state.

@@ -1,6 +1,6 @@
 //! Short ways to write events, ids and filters in cases.
 
-use crate::event::{Event, JsonObject};
+use crate::event::{Event, FieldPath, JsonObject};
 use crate::filter::Filter;
 use crate::id::EventId;
 use crate::time::Timestamp;
@@ -48,4 +48,9 @@ pub(super) fn json(text: &str) -> JsonObject {
 /// Reads a filter.
 pub(super) fn filter(text: &str) -> Filter {
     text.parse().expect("the case writes a valid filter")
+}
+
+/// Reads a path.
+pub(super) fn path(text: &str) -> FieldPath {
+    text.parse().expect("the case writes a valid path")
 }

@@ -27,12 +27,18 @@
 //! and then the suite checks that it refuses. The suite brings no runtime; a backend that needs one overrides
 //! `block_on` of its harness.
 
+mod compare;
 mod events;
+mod generate;
 mod run;
 
 pub mod event_store;
+pub mod rate_limiter;
 
+pub use compare::{RELATIVE_TOLERANCE, compare_tables, numbers_agree};
 pub use event_store::EventStoreHarness;
+pub use generate::{EventGenerator, Random};
+pub use rate_limiter::RateLimiterHarness;
 pub use run::{BoxFuture, Case, block_on, concurrently, fresh_tenant};
 
 /// Declares the list of a port's cases, and exports the macro that turns it into tests.

@@ -19,3 +19,24 @@ mod event_store {
 
     pulsestream_core::event_store_conformance!(Memory);
 }
+
+mod rate_limiter {
+    use std::sync::Arc;
+
+    use pulsestream_core::env::Env;
+    use pulsestream_core::memory::MemoryRateLimiter;
+    use pulsestream_core::ports::rate_limiter::RateLimiter;
+    use pulsestream_core::testkit::RateLimiterHarness;
+
+    #[derive(Debug)]
+    struct Memory;
+
+    #[async_trait::async_trait]
+    impl RateLimiterHarness for Memory {
+        async fn open(&self) -> Arc<dyn RateLimiter> {
+            Arc::new(MemoryRateLimiter::new(Env::system()))
+        }
+    }
+
+    pulsestream_core::rate_limiter_conformance!(Memory);
+}

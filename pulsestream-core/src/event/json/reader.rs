@@ -94,6 +94,11 @@ impl<'a> Reader<'a> {
         self.at
     }
 
+    /// Returns how many bytes follow.
+    pub(crate) fn left(&self) -> usize {
+        self.text.len() - self.at
+    }
+
     /// Notes a refusal at the current place.
     ///
     /// # Errors
@@ -296,6 +301,8 @@ impl<'a> Reader<'a> {
         if self.peek() != Some(b'"') {
             return self.fault("a key in quotes");
         }
+        // What is wrong with a key is wrong with the object; the member before it is done.
+        self.set_last(Segment::Opened);
         let key = self.string()?;
         if self.keys_left == 0 {
             return self.stop("too_many_keys", format!("a document may have {MAX_KEYS} keys"));
@@ -305,10 +312,15 @@ impl<'a> Reader<'a> {
             return self.fault("`:`");
         }
         self.at += 1;
-        if let Some(segment) = self.path.last_mut() {
-            *segment = Segment::Key(key);
-        }
+        self.set_last(Segment::Key(key));
         Ok(Some(key))
+    }
+
+    #[inline]
+    fn set_last(&mut self, segment: Segment<'a>) {
+        if let Some(last) = self.path.last_mut() {
+            *last = segment;
+        }
     }
 
     /// Moves to the next element of the entered array; `false` at the end, which it leaves.
@@ -333,9 +345,7 @@ impl<'a> Reader<'a> {
             _ if next == 0 => {}
             _ => return self.fault("`,` or `]`"),
         }
-        if let Some(segment) = self.path.last_mut() {
-            *segment = Segment::Index(next);
-        }
+        self.set_last(Segment::Index(next));
         Ok(true)
     }
 

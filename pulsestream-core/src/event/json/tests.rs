@@ -102,6 +102,8 @@ fn refused_strings_name_their_place() {
         at("/a", "lone_surrogate")
     );
     assert_eq!(refused_once(r#"{"a":"\ud800\u0041"}"#), at("/a", "lone_surrogate"));
+    assert_eq!(refused_once(r#"{"o":{"a":1,"\u0000":2}}"#), at("/o", "nul_character"));
+    assert_eq!(refused_once(r#"{"o":{"a":1,"\ud800":2}}"#), at("/o", "lone_surrogate"));
     assert_eq!(refused_once("{\"a\":\"\u{0}\"}"), at("/a", "invalid_json"));
     assert_eq!(refused_once("{\"a\":\"line\nline\"}"), at("/a", "invalid_json"));
     assert_eq!(refused_once(r#"{"a":"\x"}"#), at("/a", "invalid_json"));

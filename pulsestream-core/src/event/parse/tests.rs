@@ -386,6 +386,16 @@ fn depth_counts_from_the_event_also_in_a_batch() {
 }
 
 #[test]
+fn a_batch_of_errors_stays_small() {
+    let mut parser = EventParser::new(Env::manual(NOW, 1).0, rules(Dialect::Strict), 2_000);
+    let event = format!(r#"{{"payload":{{"{}":[{}1]}}}}"#, "k".repeat(256), "1e999,".repeat(63));
+    let body = format!("[{}]", vec![event; 2_000].join(","));
+    let events = parser.batch(body.as_bytes(), BatchForm::Array).unwrap().events;
+    let errors: Vec<_> = events.iter().map(|event| event.as_ref().unwrap_err().len()).collect();
+    assert_eq!((errors[0], errors[1_999]), (64, 1));
+}
+
+#[test]
 fn envelopes_carry_labels() {
     let body = format!(r#"{{"batch_id":"b1","extra":[1],"events":[{}],"source_application":"app"}}"#, v1(""));
     let batch = parser(Dialect::V1).batch(body.as_bytes(), BatchForm::Envelope).unwrap();

@@ -1,0 +1,70 @@
+//! From flags to an open store.
+
+use std::io::Read;
+use std::path::Path;
+
+use pulsestream::{Builder, PulseStream};
+use pulsestream_core::id::TenantId;
+use pulsestream_core::settings::Settings;
+use pulsestream_core::{Error, ErrorKind, Result};
+
+use crate::args::StoreArgs;
+
+const MAX_CONFIG_BYTES: u64 = 1 << 20;
+
+/// Opens the stores that the flags name.
+pub(crate) async fn open(args: &StoreArgs, builder: Builder, settings: Settings) -> Result<PulseStream> {
+    builder.with_settings(settings).open(&url(args)).await
+}
+
+/// Joins `--store` and `--redis` to one URL.
+fn url(args: &StoreArgs) -> String {
+    match &args.redis {
+        None => args.store.clone(),
+        Some(redis) => {
+            let joint = if args.store.contains('?') { '&' } else { '?' };
+            let redis: String = redis.bytes().map(percent_encoded).collect();
+            format!("{}{joint}redis={redis}", args.store)
+        }
+    }
+}
+
+fn percent_encoded(byte: u8) -> String {
+    if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") }
+}
+
+/// Reads the settings file, or takes the defaults.
+pub(crate) fn settings(path: Option<&Path>) -> Result<Settings> {
+    let Some(path) = path else { return Ok(Settings::default()) };
+    let refuse = |cause: String| {
+        Error::new(ErrorKind::Invalid, "config.read", "the settings file cannot be read")
+            .with_context("file", path.display())
+            .with_context("cause", cause)
+    };
+    let file = std::fs::File::open(path).map_err(|error| refuse(error.to_string()))?;
+    let mut text = String::new();
+    file.take(MAX_CONFIG_BYTES).read_to_string(&mut text).map_err(|error| refuse(error.to_string()))?;
+    Settings::from_json(&text).map_err(|error| error.with_context("file", path.display()))
+}
+
+/// Reads a tenant id, or derives one from a name.
+pub(crate) fn tenant(text: &str) -> TenantId {
+    text.parse().unwrap_or_else(|_| TenantId::from_name(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redis_joins_the_url() {
+        let args = StoreArgs {
+            store: "postgres://h/d?x=1".to_owned(),
+            redis: Some("redis://:p%40@h:1/0".to_owned()),
+            config: None,
+        };
+        let parsed: pulsestream::StoreUrl = url(&args).parse().unwrap();
+        assert_eq!(parsed.redis.as_deref(), Some("redis://:p%40@h:1/0"));
+        assert_eq!(parsed.primary, pulsestream::PrimaryStore::Postgres("postgres://h/d?x=1".to_owned()));
+    }
+}

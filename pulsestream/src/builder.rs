@@ -1,0 +1,167 @@
+//! Which component goes in which socket.
+
+use std::sync::Arc;
+
+use pulsestream_core::Result;
+use pulsestream_core::auth::{AuthService, AuthSettings, Keyring, ResetMailer};
+use pulsestream_core::env::Env;
+use pulsestream_core::ingest::IngestService;
+use pulsestream_core::memory::MemoryRateLimiter;
+use pulsestream_core::ports::auth::TenantAuth;
+use pulsestream_core::ports::event_store::EventStore;
+use pulsestream_core::ports::identity::IdentityStore;
+use pulsestream_core::ports::key_value::KeyValue;
+use pulsestream_core::ports::rate_limiter::RateLimiter;
+use pulsestream_core::settings::Settings;
+
+use crate::background::Background;
+use crate::erase::EraseEvents;
+use crate::handle::{Inner, PulseStream};
+use crate::stores::{self, Stores};
+use crate::threads::TokioThreads;
+use crate::url::StoreUrl;
+
+/// Says which component goes in which socket, then opens.
+#[derive(Debug)]
+pub struct Builder {
+    env: Env,
+    settings: Settings,
+    auth_settings: AuthSettings,
+    keyring: Option<Keyring>,
+    reset_mailer: Option<Arc<dyn ResetMailer>>,
+    tenant_auth: Option<Arc<dyn TenantAuth>>,
+    rate_limiter: Option<Arc<dyn RateLimiter>>,
+    stores: Stores,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            env: Env::system(),
+            settings: Settings::default(),
+            auth_settings: AuthSettings::default(),
+            keyring: None,
+            reset_mailer: None,
+            tenant_auth: None,
+            rate_limiter: None,
+            stores: Stores::default(),
+        }
+    }
+}
+
+impl Builder {
+    /// Uses this clock and this randomness instead of the operating system's.
+    #[must_use]
+    pub fn with_env(mut self, env: Env) -> Self {
+        self.env = env;
+        self
+    }
+
+    /// Uses these settings instead of the defaults.
+    #[must_use]
+    pub fn with_settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Keeps events in this store, whatever the URL says.
+    #[must_use]
+    pub fn with_event_store(mut self, store: Arc<dyn EventStore>) -> Self {
+        self.stores.event_store = Some(store);
+        self
+    }
+
+    /// Keeps accounts, rules and alerts in this key-value store, whatever the URL says, as far as there is no store of their own.
+    #[must_use]
+    pub fn with_key_value(mut self, store: Arc<dyn KeyValue>) -> Self {
+        self.stores.key_value = Some(store);
+        self
+    }
+
+    /// Keeps accounts in this store, whatever the URL says.
+    #[must_use]
+    pub fn with_identity_store(mut self, store: Arc<dyn IdentityStore>) -> Self {
+        self.stores.identity_store = Some(store);
+        self
+    }
+
+    /// Uses these settings for accounts.
+    #[must_use]
+    pub fn with_auth_settings(mut self, settings: AuthSettings) -> Self {
+        self.auth_settings = settings;
+        self
+    }
+
+    /// Signs and hashes with the application's secrets. Without them they are made once and kept in the identity store.
+    #[must_use]
+    pub fn with_keyring(mut self, keyring: Keyring) -> Self {
+        self.keyring = Some(keyring);
+        self
+    }
+
+    /// Sends password resets with this.
+    #[must_use]
+    pub fn with_reset_mailer(mut self, mailer: Arc<dyn ResetMailer>) -> Self {
+        self.reset_mailer = Some(mailer);
+        self
+    }
+
+    /// Asks the application who is calling, instead of the local accounts.
+    #[must_use]
+    pub fn with_tenant_auth(mut self, auth: Arc<dyn TenantAuth>) -> Self {
+        self.tenant_auth = Some(auth);
+        self
+    }
+
+    /// Limits rates with this, whatever the URL says.
+    #[must_use]
+    pub fn with_rate_limiter(mut self, limiter: Arc<dyn RateLimiter>) -> Self {
+        self.rate_limiter = Some(limiter);
+        self
+    }
+
+    /// Opens the stores that `url` names, except those that were given, and starts what works in the background.
+    ///
+    /// # Errors
+    /// `Invalid` for a URL or settings that are wrong; `Unsupported` for a store that this build was made without; those of the
+    /// stores, for example `StoreLocked` when another process uses the folder.
+    pub async fn open(self, url: &str) -> Result<PulseStream> {
+        let url: StoreUrl = url.parse()?;
+        self.settings.validate()?;
+        let env = self.env;
+        let settings = self.settings;
+        let stores = stores::open(self.stores, &url).await?;
+        let rate_limiter = self.rate_limiter.unwrap_or_else(|| Arc::new(MemoryRateLimiter::new(env.clone())));
+        let ingest = IngestService::new(
+            env.clone(),
+            stores.event_store.clone(),
+            rate_limiter.clone(),
+            settings.ingest.clone(),
+        )?;
+        let mut auth = AuthService::builder(env.clone(), stores.identity_store.clone())
+            .with_settings(self.auth_settings)
+            .with_blocking_pool(Arc::new(TokioThreads::current()))
+            .with_deletion_hook(Arc::new(EraseEvents(stores.event_store.clone())));
+        if let Some(keyring) = self.keyring {
+            auth = auth.with_keyring(keyring);
+        }
+        if let Some(mailer) = self.reset_mailer {
+            auth = auth.with_reset_mailer(mailer);
+        }
+        let accounts = auth.open().await?;
+        let tenant_auth = self.tenant_auth.unwrap_or_else(|| Arc::new(accounts.clone()));
+        let background = Background::start(env.clock(), Vec::new());
+        Ok(PulseStream::new(Inner {
+            started: env.monotonic(),
+            env,
+            settings,
+            url,
+            stores,
+            rate_limiter,
+            ingest,
+            accounts,
+            tenant_auth,
+            background,
+        }))
+    }
+}

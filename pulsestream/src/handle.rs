@@ -1,0 +1,129 @@
+//! The handle that an application holds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pulsestream_core::Result;
+use pulsestream_core::auth::AuthService;
+use pulsestream_core::env::Env;
+use pulsestream_core::id::TenantId;
+use pulsestream_core::ingest::IngestService;
+use pulsestream_core::ports::auth::TenantAuth;
+use pulsestream_core::ports::event_store::{EventStore, StoreStatus};
+use pulsestream_core::ports::rate_limiter::RateLimiter;
+use pulsestream_core::settings::Settings;
+
+use crate::background::Background;
+use crate::builder::Builder;
+use crate::stores::OpenStores;
+use crate::tenant::Tenant;
+use crate::url::StoreUrl;
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) started: Duration,
+    pub(crate) env: Env,
+    pub(crate) settings: Settings,
+    pub(crate) url: StoreUrl,
+    pub(crate) stores: OpenStores,
+    pub(crate) rate_limiter: Arc<dyn RateLimiter>,
+    pub(crate) ingest: IngestService,
+    pub(crate) accounts: AuthService,
+    pub(crate) tenant_auth: Arc<dyn TenantAuth>,
+    pub(crate) background: Background,
+}
+
+/// A running event pipeline; cheap to clone. Dropping the last clone stops it without draining: call [`Self::close`].
+#[derive(Debug, Clone)]
+pub struct PulseStream(Arc<Inner>);
+
+/// What a [`PulseStream`] depends on, asked now.
+#[derive(Debug)]
+pub struct Status {
+    /// How long it has been open.
+    pub uptime: Duration,
+    /// The event store, or why it did not answer.
+    pub event_store: Result<StoreStatus>,
+}
+
+impl PulseStream {
+    pub(crate) fn new(inner: Inner) -> Self {
+        Self(Arc::new(inner))
+    }
+
+    /// Opens the stores that `url` names: `memory:`, a folder, or `postgres://...`; see [`StoreUrl`].
+    ///
+    /// # Errors
+    /// See [`Builder::open`].
+    pub async fn open(url: &str) -> Result<Self> {
+        Self::builder().open(url).await
+    }
+
+    /// Starts to say which component goes in which socket.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Returns the scope of one tenant.
+    pub fn tenant(&self, id: TenantId) -> Tenant {
+        Tenant::new(self.clone(), id)
+    }
+
+    /// Returns the clock, ids and randomness in use.
+    pub fn env(&self) -> &Env {
+        &self.0.env
+    }
+
+    /// Returns the settings in force.
+    pub fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    /// Returns where the data is; shown without passwords.
+    pub fn url(&self) -> &StoreUrl {
+        &self.0.url
+    }
+
+    /// Returns the service that accepts events.
+    pub fn ingest(&self) -> &IngestService {
+        &self.0.ingest
+    }
+
+    /// Returns the local accounts: tenants, users, sessions and API keys.
+    pub fn accounts(&self) -> &AuthService {
+        &self.0.accounts
+    }
+
+    /// Returns who decides who is calling: the local accounts, or what the application gave instead.
+    pub fn tenant_auth(&self) -> &Arc<dyn TenantAuth> {
+        &self.0.tenant_auth
+    }
+
+    /// Returns the event store.
+    pub fn event_store(&self) -> &Arc<dyn EventStore> {
+        &self.0.stores.event_store
+    }
+
+    /// Returns the rate limiter.
+    pub fn rate_limiter(&self) -> &Arc<dyn RateLimiter> {
+        &self.0.rate_limiter
+    }
+
+    /// Asks everything it depends on.
+    pub async fn status(&self) -> Status {
+        Status {
+            uptime: self.0.env.monotonic().saturating_sub(self.0.started),
+            event_store: self.0.stores.event_store.check().await,
+        }
+    }
+
+    /// Stops the background work after the step it is in, finishes what was acknowledged, and releases everything. Closing twice
+    /// is fine; later calls fail with `Closed`.
+    ///
+    /// # Errors
+    /// Those of the stores; what they hold stays as safe as it was.
+    pub async fn close(&self) -> Result<()> {
+        self.0.background.stop().await;
+        self.0.stores.close().await
+    }
+}
