@@ -126,10 +126,11 @@ pub trait TenantAuth: fmt::Debug + Send + Sync + 'static {
     /// Says who is calling.
     ///
     /// # Contract
-    /// - The tenant of the answer comes from the credential alone (`auth_tenant_is_from_credential`).
-    /// - A revoked credential is refused by the next call on this process (`auth_revocation_is_immediate`).
+    /// - The tenant of the answer comes from the credential alone (`another_tenants_ids_are_those_of_nobody`).
+    /// - A credential that was revoked, or whose holder was deactivated, is refused by the next call
+    ///   (`what_one_node_ends_has_ended_on_the_other`, `revocation_and_regeneration_are_at_once`).
     /// - Every bad credential has the same answer, whether it never existed, ended or belongs to someone disabled; only a
-    ///   genuine token that has expired may say so (`auth_refusals_are_equal`).
+    ///   genuine token that has expired may say so (`uses_are_kept_apart`, `every_attack_is_refused_alike`).
     ///
     /// # Errors
     /// `Unauthenticated` when there is no good credential, `Unavailable` when that cannot be found out now.

@@ -33,11 +33,13 @@ mod generate;
 mod run;
 
 pub mod event_store;
+pub mod identity_store;
 pub mod rate_limiter;
 
 pub use compare::{RELATIVE_TOLERANCE, compare_tables, numbers_agree};
 pub use event_store::EventStoreHarness;
 pub use generate::{EventGenerator, Random};
+pub use identity_store::IdentityStoreHarness;
 pub use rate_limiter::RateLimiterHarness;
 pub use run::{BoxFuture, Case, block_on, concurrently, fresh_tenant};
 

@@ -40,3 +40,24 @@ mod rate_limiter {
 
     pulsestream_core::rate_limiter_conformance!(Memory);
 }
+
+mod identity_store {
+    use std::sync::Arc;
+
+    use pulsestream_core::at_rest::KeyValueIdentityStore;
+    use pulsestream_core::memory::MemoryKeyValue;
+    use pulsestream_core::ports::identity::IdentityStore;
+    use pulsestream_core::testkit::IdentityStoreHarness;
+
+    #[derive(Debug)]
+    struct Memory;
+
+    #[async_trait::async_trait]
+    impl IdentityStoreHarness for Memory {
+        async fn open(&self) -> Arc<dyn IdentityStore> {
+            Arc::new(KeyValueIdentityStore::new(Arc::new(MemoryKeyValue::new()), false))
+        }
+    }
+
+    pulsestream_core::identity_store_conformance!(Memory);
+}
