@@ -188,7 +188,7 @@ impl FieldPath {
 }
 
 /// Returns the candidate with the smallest edit distance to `name`, at most a third of its length (rounded up) and 3 edits away.
-pub(crate) fn nearest_of<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest_of<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let limit = name.chars().count().div_ceil(3).clamp(1, 3);
     candidates
         .map(|candidate| (edit_distance(name, candidate), candidate))

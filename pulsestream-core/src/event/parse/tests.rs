@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::event::{MAX_STATED_BYTES, MAX_TAG_NAME_CHARS, MAX_TAG_VALUE_CHARS};
 
@@ -431,5 +433,65 @@ fn batch_size_at_the_edge() {
         assert_eq!(parser.batch(body(0).as_bytes(), form).unwrap().events.len(), 0);
         assert_eq!(parser.batch(body(5).as_bytes(), form).unwrap().events.len(), 5);
         assert_eq!(parser.batch(body(6).as_bytes(), form).unwrap_err().kind(), ErrorKind::TooLarge);
+    }
+}
+
+fn element() -> impl Strategy<Value = Vec<u8>> {
+    let mutated = (
+        any::<prop::sample::Index>(),
+        prop_oneof![Just(b'"'), Just(b'}'), Just(b'\\'), Just(b' '), any::<u8>()],
+    );
+    prop_oneof![
+        Just(FULL.replace('\n', " ").into_bytes()),
+        Just(br#"{"id":"a","event_type":"x"}"#.to_vec()),
+        Just(br#"{"id":"a","event_type":7,"zzz":["\ud800"]}"#.to_vec()),
+        mutated.prop_map(|(at, byte)| {
+            let mut text = FULL.replace('\n', " ").into_bytes();
+            let at = at.index(text.len());
+            text[at] = byte;
+            text
+        }),
+        prop::collection::vec(any::<u8>(), 1..20),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_it_panic(body in prop::collection::vec(element(), 0..4), dialect in any::<bool>()) {
+        let dialect = if dialect { Dialect::V1 } else { Dialect::Strict };
+        let mut parser = parser(dialect);
+        let body = body.join(&b',');
+        if let Ok(event) = parser.event(&body) {
+            prop_assert_eq!(rules(dialect).check(&event, NOW), []);
+        }
+        for form in [BatchForm::Array, BatchForm::Lines, BatchForm::Envelope] {
+            let (open, close) = match form {
+                BatchForm::Array => ("[", "]"),
+                BatchForm::Lines => ("", ""),
+                BatchForm::Envelope => ("{\"events\":[", "]}"),
+            };
+            let body = [open.as_bytes(), &body, close.as_bytes()].concat();
+            let _ = parser.batch(&body, form);
+        }
+    }
+
+    #[test]
+    fn an_event_fares_in_a_batch_as_it_does_alone(elements in prop::collection::vec(element(), 1..5)) {
+        // What does not close its brackets may take others with it, and a line ends at a line break.
+        let stands_alone = |text: &Vec<u8>| {
+            serde_json::from_slice::<serde::de::IgnoredAny>(text).is_ok() && !text.contains(&b'\n')
+        };
+        let elements: Vec<_> = elements.into_iter().filter(stands_alone).collect();
+        let alone: Vec<_> = elements
+            .iter()
+            .map(|element| match parser(Dialect::Strict).event(element) {
+                Ok(event) => Ok(event.id.to_string()),
+                Err(error) => Err(codes(error.fields())),
+            })
+            .collect();
+        let body = [b"[".as_slice(), &elements.join(&b','), b"]"].concat();
+        prop_assert_eq!(batch(Dialect::Strict, &body, BatchForm::Array), alone.clone());
+        let lines = elements.join(&b'\n');
+        prop_assert_eq!(batch(Dialect::Strict, &lines, BatchForm::Lines), alone);
     }
 }

@@ -1,0 +1,76 @@
+//! What the handlers share.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use axum::http::{HeaderMap, header};
+use pulsestream::PulseStream;
+use pulsestream_core::error::Result;
+use pulsestream_core::{Error, ErrorKind};
+use tokio::sync::Semaphore;
+
+use crate::body::BodyBudget;
+use crate::config::{ApiConfig, MetricsAccess};
+use crate::credentials;
+use crate::failure::{Answer, Failure};
+use crate::schema::Shapes;
+use crate::service::Health;
+use crate::telemetry::Telemetry;
+
+/// The state of the router; cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct App(Arc<Inner>);
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) ps: PulseStream,
+    pub(crate) config: ApiConfig,
+    pub(crate) permits: Semaphore,
+    pub(crate) bodies: BodyBudget,
+    pub(crate) shapes: Shapes,
+    pub(crate) telemetry: Telemetry,
+    pub(crate) health: Health,
+}
+
+impl Deref for App {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl App {
+    pub(crate) fn new(ps: PulseStream, config: ApiConfig) -> Result<Self> {
+        config.validate()?;
+        let operations = crate::operation::table(config.accounts).operations();
+        Ok(Self(Arc::new(Inner {
+            permits: Semaphore::new(config.max_concurrent_requests),
+            bodies: BodyBudget::new(config.max_body_memory_bytes),
+            shapes: Shapes::default(),
+            telemetry: Telemetry::new(operations),
+            health: Health::default(),
+            ps,
+            config,
+        })))
+    }
+
+    pub(crate) fn settings(&self) -> &pulsestream_core::settings::Settings {
+        self.ps.settings()
+    }
+
+    pub(crate) fn admit_to_metrics(&self, headers: &HeaderMap) -> Answer<()> {
+        let expected = match &self.config.metrics {
+            MetricsAccess::Open => return Ok(()),
+            MetricsAccess::Off => return Err(Failure::no_route()),
+            MetricsAccess::Bearer(expected) => expected,
+        };
+        let shown = credentials::single(headers, &header::AUTHORIZATION).and_then(credentials::bearer_token);
+        // Secrets compare in constant time.
+        if shown.is_some_and(|shown| shown == *expected) {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Unauthenticated, "http.metrics", "reading the metrics takes their token")
+            .into())
+    }
+}

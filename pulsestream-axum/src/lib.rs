@@ -1,0 +1,35 @@
+//! The HTTP API of PulseStream, as one router for a host application to nest under a path of its own.
+//!
+//! [`router`] serves `/api/v1`, `/api/v2`, `/health`, `/health/ready` and `/metrics`. Every operation is a row of one table
+//! ([`operations`]) that says who may call it; the router, the OpenAPI documents and the tests of isolation read that table,
+//! so an operation cannot exist without an answer to the question who may call it.
+//!
+//! Every refusal has a body of the API, also those for unknown paths, wrong methods and bodies that cannot be read. The
+//! tenant of a request comes from its verified credential and from nowhere else.
+#![forbid(unsafe_code)]
+
+mod access;
+mod app;
+mod body;
+mod client;
+mod config;
+mod credentials;
+mod failure;
+mod input;
+mod openapi;
+mod operation;
+mod router;
+mod schema;
+mod service;
+mod status;
+mod surface;
+mod telemetry;
+mod trace;
+mod v1;
+mod v2;
+
+pub use access::Access;
+pub use client::Network;
+pub use config::{ApiConfig, MetricsAccess};
+pub use operation::{Operation, operations};
+pub use router::router;

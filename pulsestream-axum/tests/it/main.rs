@@ -1,0 +1,4 @@
+//! Tests of the HTTP interface over the memory backend.
+
+mod server;
+mod service;

@@ -1,0 +1,102 @@
+//! A server in the process, with tenants, keys and users.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, StatusCode, header};
+use http_body_util::BodyExt;
+use pulsestream::core::auth::{AuthSettings, PasswordSettings};
+use pulsestream::core::env::{Env, ManualClock};
+use pulsestream::core::time::Timestamp;
+use pulsestream::{Builder, PulseStream};
+use pulsestream_axum::{ApiConfig, router};
+use serde_json::Value;
+use tower::ServiceExt;
+
+/// The time at which every test starts: 2026-01-15T12:00:00Z.
+pub(crate) const START: i64 = 1_768_478_400;
+
+/// A router over a memory backend, on a clock that the test drives.
+pub(crate) struct Server {
+    pub(crate) ps: PulseStream,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) router: Router,
+}
+
+/// A response that was read to its end.
+#[derive(Debug)]
+pub(crate) struct Response {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: axum::http::HeaderMap,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Response {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+impl Server {
+    pub(crate) async fn start() -> Self {
+        Self::with(Builder::default(), ApiConfig::default()).await
+    }
+
+    pub(crate) async fn with(builder: Builder, config: ApiConfig) -> Self {
+        let (env, clock) = Env::manual(Timestamp::from_seconds(START), 7);
+        let auth = AuthSettings {
+            password: PasswordSettings { max_parallel: 1, ..PasswordSettings::default() },
+            ..AuthSettings::default()
+        };
+        let ps = builder.with_env(env).with_auth_settings(auth).open("memory:").await.unwrap();
+        let router = router(ps.clone(), config).unwrap();
+        Self { ps, clock, router }
+    }
+
+    pub(crate) async fn send(&self, request: Request<Body>) -> Response {
+        send(self.router.clone(), request).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Response {
+        self.send(Request::get(path).body(Body::empty()).unwrap()).await
+    }
+
+    /// Sends a JSON body with a credential: `key:K` or `token:T`, or none.
+    pub(crate) async fn call(
+        &self,
+        method: &str,
+        path: &str,
+        credential: &str,
+        body: Option<&Value>,
+    ) -> Response {
+        let mut request = Request::builder().method(method).uri(path);
+        request = match credential.split_once(':') {
+            Some(("key", key)) => request.header("x-api-key", key),
+            Some(("token", token)) => request.header(header::AUTHORIZATION, format!("Bearer {token}")),
+            _ => request,
+        };
+        let body = match body {
+            Some(body) => {
+                request = request.header(header::CONTENT_TYPE, "application/json");
+                Body::from(body.to_string())
+            }
+            None => Body::empty(),
+        };
+        self.send(request.body(body).unwrap()).await
+    }
+}
+
+pub(crate) async fn send(router: Router, request: Request<Body>) -> Response {
+    let (parts, body) = router.oneshot(request).await.unwrap().into_parts();
+    let body = body.collect().await.unwrap().to_bytes().to_vec();
+    Response { status: parts.status, headers: parts.headers, body }
+}
