@@ -126,3 +126,11 @@ pub(crate) mod identity {
         of_tenant(tenant, b'a', b"")
     }
 }
+
+/// Keys of coordination: all start with `co/`.
+pub(crate) mod coordination {
+    /// The lease of a resource; with the start of a resource's name, the start of all such keys.
+    pub(crate) fn lease(resource: &str) -> Vec<u8> {
+        [b"co/l/", resource.as_bytes()].concat()
+    }
+}

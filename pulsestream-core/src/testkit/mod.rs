@@ -32,14 +32,24 @@ mod events;
 mod generate;
 mod run;
 
+pub mod cache;
+pub mod coordinator;
 pub mod event_store;
 pub mod identity_store;
+pub mod ingest_queue;
+pub mod key_value;
+pub mod live_bus;
 pub mod rate_limiter;
 
+pub use cache::CacheHarness;
 pub use compare::{RELATIVE_TOLERANCE, compare_tables, numbers_agree};
+pub use coordinator::CoordinatorHarness;
 pub use event_store::EventStoreHarness;
 pub use generate::{EventGenerator, Random};
 pub use identity_store::IdentityStoreHarness;
+pub use ingest_queue::IngestQueueHarness;
+pub use key_value::KeyValueHarness;
+pub use live_bus::LiveBusHarness;
 pub use rate_limiter::RateLimiterHarness;
 pub use run::{BoxFuture, Case, block_on, concurrently, fresh_tenant};
 
@@ -49,11 +59,20 @@ macro_rules! suite {
         $d:tt $(#[$doc:meta])* $macro_name:ident, $port:ident, $harness:ident, $probe:path,
         [$($theme:ident: $($case:ident),+ $(,)?;)+]
     ) => {
+        /// Runs the case with this name.
+        ///
+        /// # Panics
+        /// When the backend breaks the promise, or there is no such case.
+        pub fn run(name: &str, harness: ::std::sync::Arc<dyn $harness>) {
+            let case = cases().iter().find(|case| case.name == name);
+            let case = case.expect("the name comes from the list of cases");
+            harness.block_on((case.run)(harness.clone()));
+        }
+
         /// Returns every case of the suite, in the order of the list.
         pub fn cases() -> &'static [$crate::testkit::Case<dyn $harness>] {
             &[$($($crate::testkit::Case {
                 name: stringify!($case),
-                theme: stringify!($theme),
                 run: |harness| Box::pin(async move { $theme::$case(<$probe>::open(harness).await).await }),
             },)+)+]
         }

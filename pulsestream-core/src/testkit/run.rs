@@ -18,15 +18,13 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub struct Case<H: ?Sized> {
     /// Name of the function, as the `# Contract` of the port spells it.
     pub name: &'static str,
-    /// The module it is in.
-    pub theme: &'static str,
     /// Runs it on a fresh store; panics when the promise is broken.
     pub run: fn(Arc<H>) -> BoxFuture<'static, ()>,
 }
 
 impl<H: ?Sized> fmt::Debug for Case<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}::{}", self.theme, self.name)
+        f.write_str(self.name)
     }
 }
 

@@ -1,16 +1,37 @@
 //! Every suite over the memory backend.
 
-mod event_store {
-    use std::sync::Arc;
+use std::sync::Arc;
+use std::time::Duration;
 
+use async_trait::async_trait;
+use pulsestream_core::env::{Env, ManualClock};
+use pulsestream_core::time::Timestamp;
+
+/// An environment whose clock the test moves.
+#[derive(Debug)]
+struct Manual {
+    env: Env,
+    clock: Arc<ManualClock>,
+}
+
+impl Manual {
+    fn new() -> Self {
+        let (env, clock) = Env::manual(Timestamp::from_seconds(1_767_225_600), 1);
+        Self { env, clock }
+    }
+}
+
+mod event_store {
     use pulsestream_core::memory::MemoryEventStore;
     use pulsestream_core::ports::event_store::EventStore;
     use pulsestream_core::testkit::EventStoreHarness;
 
+    use super::*;
+
     #[derive(Debug)]
     struct Memory;
 
-    #[async_trait::async_trait]
+    #[async_trait]
     impl EventStoreHarness for Memory {
         async fn open(&self) -> Arc<dyn EventStore> {
             Arc::new(MemoryEventStore::new())
@@ -20,18 +41,127 @@ mod event_store {
     pulsestream_core::event_store_conformance!(Memory);
 }
 
-mod rate_limiter {
-    use std::sync::Arc;
+mod key_value {
+    use pulsestream_core::memory::MemoryKeyValue;
+    use pulsestream_core::ports::key_value::KeyValue;
+    use pulsestream_core::testkit::KeyValueHarness;
 
-    use pulsestream_core::env::Env;
-    use pulsestream_core::memory::MemoryRateLimiter;
-    use pulsestream_core::ports::rate_limiter::RateLimiter;
-    use pulsestream_core::testkit::RateLimiterHarness;
+    use super::*;
 
     #[derive(Debug)]
     struct Memory;
 
-    #[async_trait::async_trait]
+    #[async_trait]
+    impl KeyValueHarness for Memory {
+        async fn open(&self) -> Arc<dyn KeyValue> {
+            Arc::new(MemoryKeyValue::new())
+        }
+    }
+
+    pulsestream_core::key_value_conformance!(Memory);
+}
+
+mod coordinator {
+    use pulsestream_core::at_rest::KeyValueCoordinator;
+    use pulsestream_core::memory::MemoryKeyValue;
+    use pulsestream_core::ports::coordinator::Coordinator;
+    use pulsestream_core::testkit::CoordinatorHarness;
+
+    use super::*;
+
+    #[async_trait]
+    impl CoordinatorHarness for Manual {
+        async fn open(&self) -> Arc<dyn Coordinator> {
+            Arc::new(KeyValueCoordinator::new(Arc::new(MemoryKeyValue::new()), self.env.clone()))
+        }
+
+        async fn elapse(&self, span: Duration) {
+            self.clock.advance(span);
+        }
+    }
+
+    pulsestream_core::coordinator_conformance!(Manual::new());
+}
+
+mod cache {
+    use pulsestream_core::memory::MemoryCache;
+    use pulsestream_core::ports::cache::Cache;
+    use pulsestream_core::testkit::CacheHarness;
+
+    use super::*;
+
+    #[async_trait]
+    impl CacheHarness for Manual {
+        async fn open(&self) -> Arc<dyn Cache> {
+            Arc::new(MemoryCache::new(self.env.clone(), 4 << 20))
+        }
+
+        async fn elapse(&self, span: Duration) {
+            self.clock.advance(span);
+        }
+    }
+
+    pulsestream_core::cache_conformance!(Manual::new());
+}
+
+mod ingest_queue {
+    use pulsestream_core::memory::{MemoryIngestQueue, MemoryIngestQueueSettings};
+    use pulsestream_core::ports::ingest_queue::IngestQueue;
+    use pulsestream_core::testkit::IngestQueueHarness;
+
+    use super::*;
+
+    #[async_trait]
+    impl IngestQueueHarness for Manual {
+        async fn open(&self) -> Arc<dyn IngestQueue> {
+            let settings = MemoryIngestQueueSettings {
+                max_events: 100,
+                visibility_timeout: self.unit(),
+                max_deliveries: 3,
+                ..MemoryIngestQueueSettings::default()
+            };
+            Arc::new(MemoryIngestQueue::new(self.env.clone(), settings))
+        }
+
+        async fn elapse(&self, span: Duration) {
+            self.clock.advance(span);
+        }
+    }
+
+    pulsestream_core::ingest_queue_conformance!(Manual::new());
+}
+
+mod live_bus {
+    use pulsestream_core::memory::MemoryLiveBus;
+    use pulsestream_core::ports::live_bus::LiveBus;
+    use pulsestream_core::testkit::LiveBusHarness;
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Memory;
+
+    #[async_trait]
+    impl LiveBusHarness for Memory {
+        async fn open(&self) -> Arc<dyn LiveBus> {
+            Arc::new(MemoryLiveBus::new(self.capacity()))
+        }
+    }
+
+    pulsestream_core::live_bus_conformance!(Memory);
+}
+
+mod rate_limiter {
+    use pulsestream_core::memory::MemoryRateLimiter;
+    use pulsestream_core::ports::rate_limiter::RateLimiter;
+    use pulsestream_core::testkit::RateLimiterHarness;
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Memory;
+
+    #[async_trait]
     impl RateLimiterHarness for Memory {
         async fn open(&self) -> Arc<dyn RateLimiter> {
             Arc::new(MemoryRateLimiter::new(Env::system()))

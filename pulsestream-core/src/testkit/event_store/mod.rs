@@ -51,15 +51,6 @@ pub trait EventStoreHarness: fmt::Debug + Send + Sync + 'static {
     }
 }
 
-/// Runs the case with this name.
-///
-/// # Panics
-/// When the store breaks the promise, or there is no such case.
-pub fn run(name: &str, harness: Arc<dyn EventStoreHarness>) {
-    let case = cases().iter().find(|case| case.name == name).expect("the name comes from the list of cases");
-    harness.block_on((case.run)(harness.clone()));
-}
-
 super::suite! {
     $
     /// Lists every promise of an event store as a test; takes an expression that makes the harness.

@@ -51,15 +51,6 @@ fn slow_limit(burst: u32) -> RateLimit {
     RateLimit::new(1, day, burst).expect("the burst of a case comes back within ten years")
 }
 
-/// Runs the case with this name.
-///
-/// # Panics
-/// When the limiter breaks the promise, or there is no such case.
-pub fn run(name: &str, harness: Arc<dyn RateLimiterHarness>) {
-    let case = cases().iter().find(|case| case.name == name).expect("the name comes from the list of cases");
-    harness.block_on((case.run)(harness.clone()));
-}
-
 super::suite! {
     $
     /// Lists every promise of a rate limiter as a test; takes an expression that makes the harness.
