@@ -1,0 +1,525 @@
+//! The alert store over the key-value port.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::alert_commit;
+use super::keys::alerting as keys;
+use super::keys::alerting::AlertIndex;
+use super::record::decode;
+use super::transaction::{Attempts, Transaction};
+use crate::alerting::{Alert, AlertAction, AlertState, Channel, Routing, Rule, Silence, TimelineEntry};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{AlertId, ChannelId, RuleId, SilenceId, TenantId};
+use crate::ports::alert_store::{
+    AlertCommit, AlertCommitOutcome, AlertCount, AlertCursor, AlertPage, AlertQuery, AlertStore,
+    AlertingConfig, Checkpoint, PutMode, RuleActivity, RuleCursor, RulePage, RuleQuery,
+};
+use crate::ports::event_store::Partition;
+use crate::ports::key_value::{KeyValue, KeyValueExt, Read, ReadResult, prefix_end};
+use crate::time::Timestamp;
+
+/// Most rules, channels or silences of a tenant that a listing reads.
+const MAX_LISTED: usize = 10_000;
+/// How many entries of an index are read at a time.
+const INDEX_PAGE: usize = 256;
+/// The page of a query that names no limit.
+const DEFAULT_LIMIT: usize = 100;
+
+/// Keeps rules, alerts, silences, channels, routes and checkpoints in a [`KeyValue`] store.
+///
+/// Deliveries that a commit makes go to the same store, where [`KeyValueOutbox`](super::KeyValueOutbox) finds them.
+#[derive(Debug, Clone)]
+pub struct KeyValueAlertStore(Arc<dyn KeyValue>);
+
+/// What `put_*` needs to know of a document.
+trait Versioned: Serialize + DeserializeOwned + Send + Sync {
+    const WHAT: &'static str;
+    const OPERATION: &'static str;
+
+    fn version(&self) -> u64;
+    fn set_version(&mut self, version: u64);
+    fn key(&self, tenant: TenantId) -> Vec<u8>;
+    /// The key that keeps the name unique, and the id under it.
+    fn name_key(&self, tenant: TenantId) -> Option<(Vec<u8>, [u8; 16])>;
+}
+
+macro_rules! versioned {
+    ($type:ty, $what:literal, $operation:literal, $key:expr, $name:expr) => {
+        impl Versioned for $type {
+            const WHAT: &'static str = $what;
+            const OPERATION: &'static str = $operation;
+
+            fn version(&self) -> u64 {
+                self.version
+            }
+
+            fn set_version(&mut self, version: u64) {
+                self.version = version;
+            }
+
+            fn key(&self, tenant: TenantId) -> Vec<u8> {
+                let key: fn(&Self, TenantId) -> Vec<u8> = $key;
+                key(self, tenant)
+            }
+
+            fn name_key(&self, tenant: TenantId) -> Option<(Vec<u8>, [u8; 16])> {
+                let name: fn(&Self, TenantId) -> Option<(Vec<u8>, [u8; 16])> = $name;
+                name(self, tenant)
+            }
+        }
+    };
+}
+
+versioned!(
+    Rule,
+    "rule",
+    "alert_store.put_rule",
+    |rule, tenant| keys::rule(tenant, rule.id),
+    |rule, tenant| Some((keys::rule_name(tenant, &rule.name), rule.id.to_bytes()))
+);
+versioned!(
+    Channel,
+    "channel",
+    "alert_store.put_channel",
+    |channel, tenant| keys::channel(tenant, channel.id),
+    |channel, tenant| Some((keys::channel_name(tenant, &channel.name), channel.id.to_bytes()))
+);
+versioned!(
+    Silence,
+    "silence",
+    "alert_store.put_silence",
+    |silence, tenant| keys::silence(tenant, silence.id),
+    |_, _| None
+);
+versioned!(Routing, "routing", "alert_store.put_routing", |_, tenant| keys::routing(tenant), |_, _| None);
+
+impl KeyValueAlertStore {
+    /// Creates a store over `store`.
+    pub fn new(store: Arc<dyn KeyValue>) -> Self {
+        Self(store)
+    }
+
+    async fn record<T: DeserializeOwned>(&self, key: Vec<u8>, what: &'static str) -> Result<Option<T>> {
+        self.0.get(key).await?.map(|bytes| decode(&bytes, what)).transpose()
+    }
+
+    async fn records<T: DeserializeOwned>(&self, prefix: Vec<u8>, what: &'static str) -> Result<Vec<T>> {
+        let entries = self.0.prefix(prefix, MAX_LISTED).await?;
+        entries.into_iter().map(|(_, bytes)| decode(&bytes, what)).collect()
+    }
+
+    async fn put<T: Versioned>(&self, tenant: TenantId, mut document: T, mode: PutMode) -> Result<T> {
+        let mut attempts = Attempts::new(T::OPERATION);
+        loop {
+            attempts.next()?;
+            let mut transaction = Transaction::new(&*self.0);
+            let key = document.key(tenant);
+            let present: Option<T> = transaction.get(&key, T::WHAT).await?;
+            let version = present.as_ref().map_or(0, Versioned::version);
+            check_mode::<T>(mode, version)?;
+            if let Some((name_key, id)) = document.name_key(tenant) {
+                let holder = transaction.bytes(&name_key).await?;
+                if holder.is_some_and(|holder| holder != id) {
+                    return Err(Error::new(ErrorKind::Conflict, T::OPERATION, "another one has this name"));
+                }
+                let before = present.as_ref().and_then(|present| present.name_key(tenant));
+                if let Some((before, _)) = before
+                    && before != name_key
+                {
+                    transaction.delete(before);
+                }
+                transaction.put_bytes(name_key, id.to_vec());
+            }
+            document.set_version(version + 1);
+            transaction.put(key, &document)?;
+            bump_revision(&mut transaction, tenant).await?;
+            if transaction.commit().await? {
+                return Ok(document);
+            }
+        }
+    }
+
+    async fn delete<T: Versioned>(&self, tenant: TenantId, key: Vec<u8>) -> Result<bool> {
+        let mut attempts = Attempts::new(T::OPERATION);
+        loop {
+            attempts.next()?;
+            let mut transaction = Transaction::new(&*self.0);
+            let Some(present) = transaction.get::<T>(&key, T::WHAT).await? else { return Ok(false) };
+            transaction.delete(key.clone());
+            if let Some((name_key, _)) = present.name_key(tenant) {
+                transaction.delete(name_key);
+            }
+            bump_revision(&mut transaction, tenant).await?;
+            if transaction.commit().await? {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Reads entries of an index from its end downwards, up to but not including `end`.
+    async fn index_page(&self, start: &[u8], end: &[u8]) -> Result<Vec<(Vec<u8>, AlertId)>> {
+        let read = Read::Range { start: start.to_vec(), end: end.to_vec(), limit: INDEX_PAGE, reverse: true };
+        let Some(ReadResult::Entries(entries)) = self.0.read(vec![read]).await?.pop() else {
+            return Ok(Vec::new());
+        };
+        Ok(entries.into_iter().filter_map(|(key, _)| alert_of(&key).map(|id| (key, id))).collect())
+    }
+
+    async fn load_alerts(&self, tenant: TenantId, ids: &[AlertId]) -> Result<Vec<Alert>> {
+        let reads = ids.iter().map(|id| Read::Get(keys::alert(tenant, *id))).collect();
+        let mut alerts = Vec::with_capacity(ids.len());
+        for answer in self.0.read(reads).await? {
+            if let ReadResult::Value(Some(bytes)) = answer {
+                alerts.push(decode(&bytes, "alert")?);
+            }
+        }
+        Ok(alerts)
+    }
+}
+
+fn check_mode<T: Versioned>(mode: PutMode, version: u64) -> Result<()> {
+    match mode {
+        PutMode::Always => Ok(()),
+        PutMode::Create if version == 0 => Ok(()),
+        PutMode::Create => Err(Error::new(ErrorKind::Conflict, T::OPERATION, "it is there already")),
+        PutMode::Replace { version: expected } if expected == version => Ok(()),
+        PutMode::Replace { .. } if version == 0 => {
+            Err(Error::new(ErrorKind::NotFound, T::OPERATION, "there is nothing to replace"))
+        }
+        PutMode::Replace { version: expected } => Err(Error::new(
+            ErrorKind::Conflict,
+            T::OPERATION,
+            "it was changed since it was read: read it again",
+        )
+        .with_context("expected_version", expected)
+        .with_context("version", version)),
+    }
+}
+
+/// Moves the revision of a tenant's configuration on.
+async fn bump_revision(transaction: &mut Transaction<'_>, tenant: TenantId) -> Result<()> {
+    let key = keys::revision(tenant);
+    let revision: u64 = transaction.get(&key, "revision").await?.unwrap_or(0);
+    transaction.put(key, &(revision + 1))
+}
+
+/// Reads the id at the end of an index key.
+fn alert_of(key: &[u8]) -> Option<AlertId> {
+    let at = key.len().checked_sub(16)?;
+    Some(AlertId::from_bytes(key[at..].try_into().ok()?))
+}
+
+#[async_trait]
+impl AlertStore for KeyValueAlertStore {
+    async fn rule(&self, tenant: TenantId, id: RuleId) -> Result<Option<Rule>> {
+        self.record(keys::rule(tenant, id), "rule").await
+    }
+
+    async fn rules(&self, tenant: TenantId, query: &RuleQuery) -> Result<RulePage> {
+        let mut rules: Vec<Rule> = self.records(keys::rules(tenant), "rule").await?;
+        rules.retain(|rule| query.is_active.is_none_or(|wanted| wanted == rule.is_active));
+        rules.sort_by_key(|rule| (rule.created_at, rule.id));
+        let total = rules.len() as u64;
+        let after = query.after.map(|cursor| (cursor.created_at, cursor.id));
+        let limit = if query.limit == 0 { DEFAULT_LIMIT } else { query.limit };
+        let mut rest = rules
+            .into_iter()
+            .filter(|rule| after.is_none_or(|after| (rule.created_at, rule.id) > after))
+            .skip(query.skip);
+        let rules: Vec<_> = rest.by_ref().take(limit).collect();
+        let next = match (rest.next(), rules.last()) {
+            (Some(_), Some(last)) => Some(RuleCursor { created_at: last.created_at, id: last.id }),
+            _ => None,
+        };
+        Ok(RulePage { rules, next, total })
+    }
+
+    async fn put_rule(&self, tenant: TenantId, rule: Rule, mode: PutMode) -> Result<Rule> {
+        self.put(tenant, rule, mode).await
+    }
+
+    async fn delete_rule(&self, tenant: TenantId, id: RuleId) -> Result<bool> {
+        self.delete::<Rule>(tenant, keys::rule(tenant, id)).await
+    }
+
+    async fn rule_activity(&self, tenant: TenantId, rules: &[RuleId]) -> Result<Vec<RuleActivity>> {
+        let reads = rules.iter().map(|id| Read::Get(keys::activity(tenant, *id))).collect();
+        let mut activities = Vec::with_capacity(rules.len());
+        for answer in self.0.read(reads).await? {
+            activities.push(match answer {
+                ReadResult::Value(Some(bytes)) => decode(&bytes, "rule activity")?,
+                _ => RuleActivity::default(),
+            });
+        }
+        Ok(activities)
+    }
+
+    async fn alert(&self, tenant: TenantId, id: AlertId) -> Result<Option<Alert>> {
+        self.record(keys::alert(tenant, id), "alert").await
+    }
+
+    async fn alerts(&self, tenant: TenantId, query: &AlertQuery) -> Result<AlertPage> {
+        let only_open = !query.states.is_empty() && query.states.iter().all(|state| state.is_open());
+        let index = match query.rule {
+            _ if only_open => AlertIndex::Open,
+            Some(rule) => AlertIndex::Rule(rule),
+            None => AlertIndex::All,
+        };
+        let limit = if query.limit == 0 { DEFAULT_LIMIT } else { query.limit };
+        let (start, mut end) = match query.range {
+            Some(range) if range.is_empty() => return Ok(AlertPage::default()),
+            Some(range) => {
+                (keys::indexed_from(tenant, index, range.start), keys::indexed_from(tenant, index, range.end))
+            }
+            None => {
+                let prefix = keys::index(tenant, index);
+                (prefix.clone(), prefix_end(&prefix))
+            }
+        };
+        let after = query.after.map(|cursor| keys::indexed(tenant, index, cursor.started_at, cursor.id));
+        let mut page = AlertPage { total: query.count_total.then_some(0), ..AlertPage::default() };
+        let mut skip = query.skip;
+        loop {
+            let places = self.index_page(&start, &end).await?;
+            let Some((lowest, _)) = places.last() else { return Ok(page) };
+            end.clone_from(lowest);
+            let ids: Vec<_> = places.iter().map(|(_, id)| *id).collect();
+            for alert in
+                self.load_alerts(tenant, &ids).await?.into_iter().filter(|alert| query.selects(alert))
+            {
+                page.total = page.total.map(|total| total + 1);
+                let place = keys::indexed(tenant, index, alert.started_at, alert.id);
+                if after.as_ref().is_some_and(|after| place >= *after) {
+                    continue;
+                }
+                if skip > 0 {
+                    skip -= 1;
+                } else if page.alerts.len() < limit {
+                    page.alerts.push(alert);
+                } else if page.next.is_none() {
+                    let last = page.alerts.last();
+                    page.next = last.map(|last| AlertCursor { started_at: last.started_at, id: last.id });
+                }
+            }
+            if page.next.is_some() && page.total.is_none() {
+                return Ok(page);
+            }
+        }
+    }
+
+    async fn alert_counts(&self, tenant: TenantId) -> Result<Vec<AlertCount>> {
+        Ok(self.record(keys::counts(tenant), "alert counts").await?.unwrap_or_default())
+    }
+
+    async fn act_on_alert(
+        &self,
+        tenant: TenantId,
+        id: AlertId,
+        action: &AlertAction,
+        now: Timestamp,
+    ) -> Result<Alert> {
+        const OPERATION: &str = "alert_store.act_on_alert";
+        let mut attempts = Attempts::new(OPERATION);
+        loop {
+            attempts.next()?;
+            let mut transaction = Transaction::new(&*self.0);
+            let key = keys::alert(tenant, id);
+            let Some(before) = transaction.get::<Alert>(&key, "alert").await? else {
+                return Err(
+                    Error::new(ErrorKind::NotFound, OPERATION, "no such alert").with_context("alert", id)
+                );
+            };
+            let mut alert = before.clone();
+            let Some(entry) = alert.act(action, now) else {
+                return Err(Error::new(
+                    ErrorKind::Conflict,
+                    OPERATION,
+                    "the action does not apply to the alert as it is",
+                )
+                .with_context("state", before.state));
+            };
+            alert_commit::replace(&mut transaction, tenant, Some(&before), &alert).await?;
+            alert_commit::add_to_timeline(&mut transaction, tenant, id, vec![entry]).await?;
+            bump_revision(&mut transaction, tenant).await?;
+            if transaction.commit().await? {
+                return Ok(alert);
+            }
+        }
+    }
+
+    async fn timeline(&self, tenant: TenantId, id: AlertId) -> Result<Vec<TimelineEntry>> {
+        let mut entries: Vec<TimelineEntry> =
+            self.record(keys::timeline(tenant, id), "timeline").await?.unwrap_or_default();
+        entries.sort_by_key(|entry| entry.at);
+        Ok(entries)
+    }
+
+    async fn record_timeline(&self, tenant: TenantId, entries: Vec<TimelineEntry>) -> Result<()> {
+        let mut attempts = Attempts::new("alert_store.record_timeline");
+        loop {
+            attempts.next()?;
+            let mut transaction = Transaction::new(&*self.0);
+            alert_commit::record_timeline(&mut transaction, tenant, &entries).await?;
+            if transaction.commit().await? {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn prune_alerts(&self, tenant: TenantId, before: Timestamp) -> Result<u64> {
+        let mut pruned = 0;
+        let mut attempts = Attempts::new("alert_store.prune_alerts");
+        loop {
+            let read = Read::Range {
+                start: keys::index(tenant, AlertIndex::Resolved),
+                end: keys::indexed_from(tenant, AlertIndex::Resolved, before),
+                limit: INDEX_PAGE,
+                reverse: false,
+            };
+            let Some(ReadResult::Entries(places)) = self.0.read(vec![read]).await?.pop() else {
+                return Ok(pruned);
+            };
+            if places.is_empty() {
+                return Ok(pruned);
+            }
+            let mut transaction = Transaction::new(&*self.0);
+            let ids: Vec<_> = places.iter().filter_map(|(key, _)| alert_of(key)).collect();
+            for id in &ids {
+                alert_commit::remove(&mut transaction, tenant, *id).await?;
+            }
+            if transaction.commit().await? {
+                pruned += ids.len() as u64;
+            } else {
+                attempts.next()?;
+            }
+        }
+    }
+
+    async fn channels(&self, tenant: TenantId) -> Result<Vec<Channel>> {
+        let mut channels: Vec<Channel> = self.records(keys::channels(tenant), "channel").await?;
+        channels.sort_by(|left, right| left.name.cmp(&right.name));
+        Ok(channels)
+    }
+
+    async fn channel(&self, tenant: TenantId, id: ChannelId) -> Result<Option<Channel>> {
+        self.record(keys::channel(tenant, id), "channel").await
+    }
+
+    async fn put_channel(&self, tenant: TenantId, channel: Channel, mode: PutMode) -> Result<Channel> {
+        self.put(tenant, channel, mode).await
+    }
+
+    async fn delete_channel(&self, tenant: TenantId, id: ChannelId) -> Result<bool> {
+        self.delete::<Channel>(tenant, keys::channel(tenant, id)).await
+    }
+
+    async fn silences(&self, tenant: TenantId, active_at: Option<Timestamp>) -> Result<Vec<Silence>> {
+        let mut silences: Vec<Silence> = self.records(keys::silences(tenant), "silence").await?;
+        silences.retain(|silence| active_at.is_none_or(|at| silence.ends_at > at));
+        silences.sort_by_key(|silence| (silence.starts_at, silence.id));
+        Ok(silences)
+    }
+
+    async fn silence(&self, tenant: TenantId, id: SilenceId) -> Result<Option<Silence>> {
+        self.record(keys::silence(tenant, id), "silence").await
+    }
+
+    async fn put_silence(&self, tenant: TenantId, silence: Silence, mode: PutMode) -> Result<Silence> {
+        self.put(tenant, silence, mode).await
+    }
+
+    async fn delete_silence(&self, tenant: TenantId, id: SilenceId) -> Result<bool> {
+        self.delete::<Silence>(tenant, keys::silence(tenant, id)).await
+    }
+
+    async fn routing(&self, tenant: TenantId) -> Result<Routing> {
+        Ok(self.record(keys::routing(tenant), "routing").await?.unwrap_or_default())
+    }
+
+    async fn put_routing(&self, tenant: TenantId, routing: Routing, mode: PutMode) -> Result<Routing> {
+        self.put(tenant, routing, mode).await
+    }
+
+    async fn config(&self, tenant: TenantId, now: Timestamp) -> Result<AlertingConfig> {
+        let all = |prefix: Vec<u8>| Read::Range {
+            end: prefix_end(&prefix),
+            start: prefix,
+            limit: MAX_LISTED,
+            reverse: false,
+        };
+        let reads = vec![
+            Read::Get(keys::revision(tenant)),
+            Read::Get(keys::routing(tenant)),
+            all(keys::rules(tenant)),
+            all(keys::channels(tenant)),
+            all(keys::silences(tenant)),
+        ];
+        let mut answers = self.0.read(reads).await?.into_iter();
+        let mut config = AlertingConfig {
+            revision: value(answers.next(), "revision")?.unwrap_or(0),
+            routing: value(answers.next(), "routing")?.unwrap_or_default(),
+            rules: values(answers.next(), "rule")?,
+            channels: values(answers.next(), "channel")?,
+            silences: values(answers.next(), "silence")?,
+        };
+        config.silences.retain(|silence| silence.ends_at > now);
+        Ok(config)
+    }
+
+    async fn revisions(&self, partition: Partition) -> Result<Vec<(TenantId, u64)>> {
+        let prefix = keys::revisions(partition);
+        let (mut start, end) = (prefix.clone(), prefix_end(&prefix));
+        let mut revisions = Vec::new();
+        loop {
+            let read =
+                Read::Range { start: start.clone(), end: end.clone(), limit: MAX_LISTED, reverse: false };
+            let Some(ReadResult::Entries(entries)) = self.0.read(vec![read]).await?.pop() else {
+                return Ok(revisions);
+            };
+            let complete = entries.len() < MAX_LISTED;
+            for (key, bytes) in entries {
+                let tenant =
+                    key.get(prefix.len()..).and_then(|id| id.try_into().ok()).map(TenantId::from_bytes);
+                if let Some(tenant) = tenant {
+                    revisions.push((tenant, decode(&bytes, "revision")?));
+                }
+                start = key;
+            }
+            if complete {
+                return Ok(revisions);
+            }
+            start.push(0);
+        }
+    }
+
+    async fn checkpoint(&self, processor: &str, partition: Partition) -> Result<Option<Checkpoint>> {
+        alert_commit::read_checkpoint(&*self.0, processor, partition).await
+    }
+
+    async fn commit(&self, commit: AlertCommit) -> Result<AlertCommitOutcome> {
+        alert_commit::commit(&*self.0, &commit).await
+    }
+}
+
+fn value<T: DeserializeOwned>(answer: Option<ReadResult>, what: &'static str) -> Result<Option<T>> {
+    match answer {
+        Some(ReadResult::Value(Some(bytes))) => decode(&bytes, what).map(Some),
+        _ => Ok(None),
+    }
+}
+
+fn values<T: DeserializeOwned>(answer: Option<ReadResult>, what: &'static str) -> Result<Vec<T>> {
+    match answer {
+        Some(ReadResult::Entries(entries)) => entries.iter().map(|(_, bytes)| decode(bytes, what)).collect(),
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// Whether an alert counts: resolved episodes that never fired do not.
+pub(super) fn counts(alert: &Alert) -> bool {
+    alert.state != AlertState::Resolved || alert.fired_at.is_some()
+}
