@@ -3,10 +3,13 @@
 mod alert;
 mod channel;
 mod check;
+mod codec;
 mod condition;
 pub mod engine;
 mod kind;
 mod notification;
+mod plan;
+mod processor;
 mod route;
 mod rule;
 mod silence;
@@ -24,6 +27,10 @@ pub use check::{
 pub use condition::{Condition, Quantity, Term, ThresholdOp};
 pub use kind::{AnomalyDirection, ChangeMode, RuleExpr, RuleKind};
 pub use notification::{AlertSummary, Delivery, DeliveryStatus, NotificationContent, NotificationKind};
+pub use plan::{
+    DirectPlanner, Plan, Planner, PlannerFactory, content, find_channel, news, plan_notifications,
+};
+pub use processor::{AlertingProcessor, PROCESSOR, ProcessorParts, ProcessorSettings, StepOutcome};
 pub use route::{
     GroupTiming, Inhibition, MAX_ROUTE_DEPTH, MAX_ROUTES, MuteInterval, MuteSchedule, Route, Routing, Weekday,
 };
@@ -31,4 +38,5 @@ pub use rule::{
     AlertSeverity, ChannelRef, DEFAULT_EVALUATION_INTERVAL, DEFAULT_MAX_GROUPS, Labels, NoDataPolicy, Rule,
 };
 pub use silence::{MAX_MATCHER_BYTES, MAX_MATCHERS, MatchOp, Matcher, Silence};
+pub use text::{MAX_EXPRESSION_BYTES, RuleExpression};
 pub use transition::{AlertChange, AlertState, Fingerprint, Muted, Transition, TransitionReason, alert_id};

@@ -4,13 +4,13 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 
 use super::EngineSettings;
-use super::codec::{Reader, Writer};
 use super::explain::explain_series;
 use super::group::decode_labels;
 use super::index::RuleIndex;
 use super::machine::{Change, FOREVER, NEVER};
 use super::program::Program;
 use super::tracker::{Orphan, Tracker, read_orphans};
+use crate::alerting::codec::{Reader, Writer};
 use crate::alerting::{Fingerprint, Labels, Rule, Transition, TransitionReason, alert_id};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
@@ -199,7 +199,9 @@ impl StreamingEvaluation {
 
     fn apply(&mut self, rule: u32, event: &Event, at: i64, out: &mut Vec<Transition>) {
         let tracker = &mut self.rules[rule as usize];
-        if !tracker.compiled.rule.filter.matches(event) {
+        // What was received before the rule was made is history for it, also when the log is read again.
+        let is_older = event.received_at < tracker.compiled.rule.created_at;
+        if is_older || !tracker.compiled.rule.filter.matches(event) {
             return;
         }
         let fired_before = tracker.firing;

@@ -1,6 +1,6 @@
 //! Values of earlier windows, for change and anomaly rules.
 
-use super::codec::{Reader, Writer};
+use crate::alerting::codec::{Reader, Writer};
 use crate::alerting::{AnomalyDirection, ChangeMode};
 use crate::error::Result;
 

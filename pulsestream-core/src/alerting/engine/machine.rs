@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::codec::{Reader, Writer};
+use crate::alerting::codec::{Reader, Writer};
 use crate::alerting::{AlertState, Muted, TransitionReason};
 use crate::error::Result;
 use crate::time::micros;

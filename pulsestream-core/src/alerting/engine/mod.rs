@@ -20,7 +20,6 @@
 //! An event costs one hash look-up for each combination of fields that rules demand, the filters of the rules found there, and
 //! for each match an addition to one step and a sum over at most 60. Neither the length of a window nor the history matters.
 
-mod codec;
 mod evaluation;
 mod explain;
 mod group;

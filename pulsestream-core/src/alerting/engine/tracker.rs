@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 
-use super::codec::{Reader, Writer};
 use super::group::{decode_labels, encode_group, overflow_key};
 use super::history::History;
 use super::index::HashedMap;
@@ -12,6 +11,7 @@ use super::program::{CompiledRule, Program};
 use super::series::{Data, Fate, Series};
 use super::waits::Waits;
 use super::window::Window;
+use crate::alerting::codec::{Reader, Writer};
 use crate::alerting::{AlertState, Fingerprint, Muted, Rule, Transition, TransitionReason, alert_id};
 use crate::error::Result;
 use crate::event::Event;

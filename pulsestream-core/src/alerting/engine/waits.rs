@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::codec::{Reader, Writer};
 use super::machine::FOREVER;
+use crate::alerting::codec::{Reader, Writer};
 use crate::error::Result;
 
 /// Most keys that wait at once in one instance; further ones are not watched.

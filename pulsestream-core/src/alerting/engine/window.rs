@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::codec::{Reader, Writer};
 use super::histogram::{Cell, Histogram};
 use super::shape::WindowShape;
+use crate::alerting::codec::{Reader, Writer};
 use crate::error::Result;
 use crate::event::{Event, ValueRef};
 use crate::id::derive_uuid;

@@ -3,23 +3,23 @@
 use crate::error::{Error, ErrorKind, Result};
 
 #[derive(Debug, Default)]
-pub(super) struct Writer(Vec<u8>);
+pub(in crate::alerting) struct Writer(Vec<u8>);
 
 impl Writer {
-    pub(super) fn into_bytes(self) -> Vec<u8> {
+    pub(in crate::alerting) fn into_bytes(self) -> Vec<u8> {
         self.0
     }
 
-    pub(super) fn bytes(&mut self, bytes: &[u8]) {
+    pub(in crate::alerting) fn bytes(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(bytes);
     }
 
-    pub(super) fn flag(&mut self, flag: bool) {
+    pub(in crate::alerting) fn flag(&mut self, flag: bool) {
         self.0.push(u8::from(flag));
     }
 
     #[allow(clippy::cast_possible_truncation, reason = "seven bits are taken")]
-    pub(super) fn unsigned(&mut self, mut value: u64) {
+    pub(in crate::alerting) fn unsigned(&mut self, mut value: u64) {
         while value >= 0x80 {
             self.0.push((value & 0x7f) as u8 | 0x80);
             value >>= 7;
@@ -29,52 +29,52 @@ impl Writer {
 
     /// Zigzag, so that small negative numbers are short too.
     #[allow(clippy::cast_sign_loss, reason = "the bits are what is written")]
-    pub(super) fn signed(&mut self, value: i64) {
+    pub(in crate::alerting) fn signed(&mut self, value: i64) {
         self.unsigned((value.wrapping_shl(1) ^ (value >> 63)) as u64);
     }
 
-    pub(super) fn double(&mut self, value: f64) {
+    pub(in crate::alerting) fn double(&mut self, value: f64) {
         self.bytes(&value.to_le_bytes());
     }
 
-    pub(super) fn sized(&mut self, bytes: &[u8]) {
+    pub(in crate::alerting) fn sized(&mut self, bytes: &[u8]) {
         self.unsigned(bytes.len() as u64);
         self.bytes(bytes);
     }
 }
 
 #[derive(Debug)]
-pub(super) struct Reader<'a> {
+pub(in crate::alerting) struct Reader<'a> {
     rest: &'a [u8],
     length: usize,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub(in crate::alerting) fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes, length: bytes.len() }
     }
 
-    pub(super) fn corrupt(&self) -> Error {
-        Error::new(ErrorKind::Corrupt, "rule_engine.start", "the snapshot of the rule engine is damaged")
+    pub(in crate::alerting) fn corrupt(&self) -> Error {
+        Error::new(ErrorKind::Corrupt, "alerting.restore", "a snapshot of alerting is damaged")
             .with_context("offset", self.length - self.rest.len())
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::alerting) fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
 
-    pub(super) fn take(&mut self, count: usize) -> Result<&'a [u8]> {
+    pub(in crate::alerting) fn take(&mut self, count: usize) -> Result<&'a [u8]> {
         let Some((head, rest)) = self.rest.split_at_checked(count) else { return Err(self.corrupt()) };
         self.rest = rest;
         Ok(head)
     }
 
-    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
+    pub(in crate::alerting) fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
         let error = self.corrupt();
         self.take(N)?.try_into().map_err(|_| error)
     }
 
-    pub(super) fn flag(&mut self) -> Result<bool> {
+    pub(in crate::alerting) fn flag(&mut self) -> Result<bool> {
         match self.take(1)? {
             [0] => Ok(false),
             [1] => Ok(true),
@@ -82,7 +82,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(super) fn unsigned(&mut self) -> Result<u64> {
+    pub(in crate::alerting) fn unsigned(&mut self) -> Result<u64> {
         let mut value = 0_u64;
         for shift in (0..64).step_by(7) {
             let [byte] = self.array()?;
@@ -95,26 +95,26 @@ impl<'a> Reader<'a> {
     }
 
     #[allow(clippy::cast_possible_wrap, reason = "the bits are what was written")]
-    pub(super) fn signed(&mut self) -> Result<i64> {
+    pub(in crate::alerting) fn signed(&mut self) -> Result<i64> {
         let value = self.unsigned()?;
         Ok((value >> 1) as i64 ^ -((value & 1) as i64))
     }
 
-    pub(super) fn small(&mut self) -> Result<u32> {
+    pub(in crate::alerting) fn small(&mut self) -> Result<u32> {
         u32::try_from(self.unsigned()?).map_err(|_| self.corrupt())
     }
 
-    pub(super) fn double(&mut self) -> Result<f64> {
+    pub(in crate::alerting) fn double(&mut self) -> Result<f64> {
         self.array().map(f64::from_le_bytes)
     }
 
     /// Reads a count of items that take at least `item_bytes` each, so that a damaged count cannot ask for memory.
-    pub(super) fn length(&mut self, item_bytes: usize) -> Result<usize> {
+    pub(in crate::alerting) fn length(&mut self, item_bytes: usize) -> Result<usize> {
         let count = usize::try_from(self.unsigned()?).map_err(|_| self.corrupt())?;
         if count.saturating_mul(item_bytes) > self.rest.len() { Err(self.corrupt()) } else { Ok(count) }
     }
 
-    pub(super) fn sized(&mut self) -> Result<&'a [u8]> {
+    pub(in crate::alerting) fn sized(&mut self) -> Result<&'a [u8]> {
         let count = self.length(1)?;
         self.take(count)
     }

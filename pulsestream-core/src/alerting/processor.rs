@@ -1,0 +1,553 @@
+//! The alerting processor: events of a partition in, alerts and deliveries out, exactly once in effect.
+
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::codec::{Reader, Writer};
+use super::{AlertChange, AlertState, Plan, Planner, PlannerFactory, Transition};
+use crate::env::Env;
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::Event;
+use crate::id::TenantId;
+use crate::ports::alert_store::{
+    AlertCommit, AlertCursor, AlertQuery, AlertStore, AlertingConfig, CheckpointUpdate, TenantAlertChanges,
+};
+use crate::ports::coordinator::{Coordinator, Lease};
+use crate::ports::event_store::{EventStore, Partition, Position, TailOptions};
+use crate::ports::rule_engine::{RuleEngine, RuleEvaluation};
+use crate::text::Text;
+use crate::time::Timestamp;
+
+/// Name under which the processor keeps its checkpoints.
+pub const PROCESSOR: &str = "alerting";
+/// Version of the state in a checkpoint.
+const FORMAT: u64 = 1;
+
+/// How the processor works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProcessorSettings {
+    /// How many events one step takes at most.
+    pub batch_events: usize,
+    /// How long a lease on a partition lasts; it is renewed after a third of it.
+    pub lease_ttl: Duration,
+    /// How long a checkpoint may lag behind when nothing happens that must be committed.
+    pub checkpoint_interval: Duration,
+    /// After how many events a checkpoint is made even sooner: what is replayed after a crash at most.
+    pub checkpoint_events: usize,
+    /// How often changed rules are looked for.
+    pub config_interval: Duration,
+}
+
+impl Default for ProcessorSettings {
+    fn default() -> Self {
+        Self {
+            batch_events: 5_000,
+            lease_ttl: Duration::from_secs(15),
+            checkpoint_interval: Duration::from_secs(5),
+            checkpoint_events: 100_000,
+            config_interval: Duration::from_secs(1),
+        }
+    }
+}
+
+/// What the processor works with.
+#[derive(Debug, Clone)]
+pub struct ProcessorParts {
+    /// Where the events are.
+    pub events: Arc<dyn EventStore>,
+    /// Where rules, alerts, deliveries and checkpoints are.
+    pub alerts: Arc<dyn AlertStore>,
+    /// Who may work.
+    pub coordinator: Arc<dyn Coordinator>,
+    /// What evaluates the rules.
+    pub engine: Arc<dyn RuleEngine>,
+    /// What decides who is told.
+    pub planner: Arc<dyn PlannerFactory>,
+    /// The time.
+    pub env: Env,
+    /// Unique for each process: holds the leases.
+    pub holder: Text,
+}
+
+/// What a step did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StepOutcome {
+    /// How many events were taken.
+    pub events: usize,
+    /// How many transitions were committed.
+    pub transitions: usize,
+    /// How many deliveries were committed.
+    pub deliveries: usize,
+    /// Whether this process holds the partition.
+    pub holds_lease: bool,
+    /// Whether there may be more to do at once.
+    pub has_more: bool,
+    /// When the next step is due, unless events come sooner.
+    pub next_due: Timestamp,
+}
+
+#[derive(Debug)]
+struct TenantWork {
+    revision: u64,
+    config: AlertingConfig,
+    evaluation: Box<dyn RuleEvaluation>,
+    planner: Box<dyn Planner>,
+    /// Encoded state; `None` when it must be encoded again.
+    encoded: Option<Vec<u8>>,
+    /// Matches counted when the state was encoded last.
+    matches: u64,
+}
+
+/// The state of a partition between steps, lost when the lease is.
+#[derive(Debug)]
+struct Work {
+    fencing_token: u64,
+    sequence: u64,
+    position: Position,
+    tenants: BTreeMap<TenantId, TenantWork>,
+    /// States of tenants whose configuration was not read yet.
+    unread: HashMap<TenantId, Vec<u8>>,
+    config_read_at: Option<Timestamp>,
+    checkpoint_at: Timestamp,
+    events_since_checkpoint: usize,
+    /// A commit whose outcome is not known yet: it is made again before anything else.
+    pending: Option<AlertCommit>,
+}
+
+/// Processes one partition, a step at a time. It has no timer and spawns nothing: whoever drives it calls [`step`](Self::step)
+/// when events come or time is due.
+#[derive(Debug)]
+pub struct AlertingProcessor {
+    parts: ProcessorParts,
+    settings: ProcessorSettings,
+    partition: Partition,
+    resource: String,
+    lease: Option<Lease>,
+    renew_at: Timestamp,
+    work: Option<Work>,
+}
+
+impl AlertingProcessor {
+    /// Creates the processor of a partition.
+    pub fn new(parts: ProcessorParts, settings: ProcessorSettings, partition: Partition) -> Self {
+        let resource = format!("{PROCESSOR}/{}", partition.number());
+        Self { parts, settings, partition, resource, lease: None, renew_at: Timestamp::MIN, work: None }
+    }
+
+    /// Returns the partition.
+    pub const fn partition(&self) -> Partition {
+        self.partition
+    }
+
+    /// Returns up to where events were taken, for [`EventStore::wait_for_events`].
+    pub fn position(&self) -> Position {
+        self.work.as_ref().map_or(Position::START, |work| work.position)
+    }
+
+    /// Takes the next events, lets time pass when there are no more, and commits what follows.
+    ///
+    /// # Contract
+    /// - Whatever happens between two steps, an event takes effect once: transitions, deliveries and the place in the log are one
+    ///   commit, under the fencing token of the lease.
+    ///
+    /// # Errors
+    /// Those of the stores. After an error the next step continues, or starts again from the checkpoint.
+    ///
+    /// # Cancel safety
+    /// A dropped step loses the memory of the partition, and the next one starts again from the checkpoint.
+    pub async fn step(&mut self) -> Result<StepOutcome> {
+        let now = self.parts.env.now();
+        if !self.hold_lease(now).await? {
+            self.work = None;
+            return Ok(self.idle(now));
+        }
+        let work = match self.work.take() {
+            Some(work) => work,
+            None => self.load(now).await?,
+        };
+        match self.work_on(work, now).await {
+            Ok((work, outcome)) => {
+                self.work = Some(work);
+                Ok(outcome)
+            }
+            Err((work, error)) => {
+                self.work = work;
+                if error.kind() == ErrorKind::Fenced {
+                    self.lease = None;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives the partition back, so that another process takes it at once.
+    ///
+    /// # Errors
+    /// Those of the coordinator.
+    pub async fn stop(&mut self) -> Result<()> {
+        self.work = None;
+        match self.lease.take() {
+            Some(lease) => self.parts.coordinator.release(&lease).await,
+            None => Ok(()),
+        }
+    }
+
+    fn idle(&self, now: Timestamp) -> StepOutcome {
+        StepOutcome {
+            events: 0,
+            transitions: 0,
+            deliveries: 0,
+            holds_lease: false,
+            has_more: false,
+            next_due: now.plus(self.settings.lease_ttl / 3),
+        }
+    }
+
+    async fn hold_lease(&mut self, now: Timestamp) -> Result<bool> {
+        if self.lease.is_some() && now < self.renew_at {
+            return Ok(true);
+        }
+        let ttl = self.settings.lease_ttl;
+        let lease = self.parts.coordinator.acquire(&self.resource, &self.parts.holder, ttl).await?;
+        let token = |lease: &Option<Lease>| lease.as_ref().map(|lease| lease.fencing_token);
+        if token(&lease) != token(&self.lease) {
+            self.work = None;
+        }
+        self.lease = lease;
+        self.renew_at = now.plus(ttl / 3);
+        Ok(self.lease.is_some())
+    }
+
+    async fn load(&self, now: Timestamp) -> Result<Work> {
+        let checkpoint = self.parts.alerts.checkpoint(PROCESSOR, self.partition).await?;
+        let fencing_token = self.lease.as_ref().map_or(0, |lease| lease.fencing_token);
+        let (sequence, position, unread) = match &checkpoint {
+            Some(checkpoint) => (checkpoint.sequence, checkpoint.position, decode_state(&checkpoint.state)?),
+            None => (0, Position::START, HashMap::new()),
+        };
+        Ok(Work {
+            fencing_token,
+            sequence,
+            position,
+            tenants: BTreeMap::new(),
+            unread,
+            config_read_at: None,
+            checkpoint_at: now,
+            events_since_checkpoint: 0,
+            pending: None,
+        })
+    }
+
+    /// Returns the work together with an error when it can go on from where it is.
+    async fn work_on(
+        &self,
+        mut work: Work,
+        now: Timestamp,
+    ) -> Result<(Work, StepOutcome), (Option<Work>, Error)> {
+        if let Some(commit) = work.pending.take() {
+            work = self.commit(work, commit).await?;
+        }
+        let mut changes: BTreeMap<TenantId, Effects> = BTreeMap::new();
+        let options = TailOptions { limit: self.settings.batch_events.max(1) };
+        let batch = match self.parts.events.tail(self.partition, work.position, options).await {
+            Ok(batch) => batch,
+            Err(error) => return Err((Some(work), error)),
+        };
+        let events = batch.events.len();
+        let is_due =
+            work.config_read_at.is_none_or(|read_at| now >= read_at.plus(self.settings.config_interval));
+        // Read after the events, so that a rule that was made before an event is known when the event is taken.
+        if events > 0 || is_due {
+            // A failure here may have changed the state of some tenants: start again from the checkpoint.
+            self.read_config(&mut work, now, &mut changes).await.map_err(|error| (None, error))?;
+            work.config_read_at = Some(now);
+        }
+        let mut by_tenant: BTreeMap<TenantId, Vec<Event>> = BTreeMap::new();
+        for tailed in batch.events {
+            by_tenant.entry(tailed.tenant).or_default().push(tailed.event);
+        }
+        for (tenant, events) in by_tenant {
+            if let Some(tenant_work) = work.tenants.get_mut(&tenant) {
+                let transitions = tenant_work.evaluation.observe(&events);
+                tenant_work.take(transitions, now, changes.entry(tenant).or_default());
+            }
+        }
+        work.position = work.position.max(batch.next);
+        work.events_since_checkpoint += events;
+        if batch.caught_up {
+            for (tenant, tenant_work) in &mut work.tenants {
+                let effects = changes.entry(*tenant).or_default();
+                let transitions = tenant_work.evaluation.advance(now);
+                tenant_work.take(transitions, now, effects);
+                let plan = tenant_work.planner.advance(&tenant_work.config, now);
+                tenant_work.encoded = tenant_work.encoded.take().filter(|_| plan.is_empty());
+                effects.plan.extend(plan);
+            }
+        }
+        self.adopt_orphans(&mut changes).await.map_err(|error| (None, error))?;
+        changes.retain(|_, effects| !effects.is_empty());
+        let transitions = changes.values().map(|effects| effects.alerts.len()).sum();
+        let deliveries = changes.values().map(|effects| effects.plan.deliveries.len()).sum();
+        let has_moved = work.events_since_checkpoint > 0
+            && (now >= work.checkpoint_at.plus(self.settings.checkpoint_interval)
+                || work.events_since_checkpoint >= self.settings.checkpoint_events);
+        if has_moved || !changes.is_empty() {
+            let commit = self.prepare(&mut work, changes);
+            work = self.commit(work, commit).await?;
+            work.checkpoint_at = now;
+            work.events_since_checkpoint = 0;
+        }
+        let next_due = self.next_due(&work, now);
+        let has_more = !batch.caught_up;
+        Ok((work, StepOutcome { events, transitions, deliveries, holds_lease: true, has_more, next_due }))
+    }
+
+    /// Looks for changed rules, and for alerts that people resolved.
+    async fn read_config(
+        &self,
+        work: &mut Work,
+        now: Timestamp,
+        changes: &mut BTreeMap<TenantId, Effects>,
+    ) -> Result<()> {
+        let revisions: BTreeMap<TenantId, u64> =
+            self.parts.alerts.revisions(self.partition).await?.into_iter().collect();
+        work.tenants.retain(|tenant, _| revisions.contains_key(tenant));
+        for (tenant, revision) in revisions {
+            let known = work.tenants.get(&tenant);
+            if known.is_some_and(|tenant_work| tenant_work.revision == revision) {
+                continue;
+            }
+            let config = self.parts.alerts.config(tenant, now).await?;
+            let effects = changes.entry(tenant).or_default();
+            match work.tenants.get_mut(&tenant) {
+                Some(tenant_work) => {
+                    tenant_work.revision = config.revision;
+                    if tenant_work.config.rules != config.rules {
+                        let transitions = tenant_work.evaluation.set_rules(&config.rules, now);
+                        // Rules that are gone are known to the old configuration only.
+                        tenant_work.take(transitions, now, effects);
+                    }
+                    tenant_work.config = config;
+                    tenant_work.encoded = None;
+                }
+                None => {
+                    let state = work.unread.remove(&tenant);
+                    let tenant_work = self.start(tenant, config, state.as_deref())?;
+                    work.tenants.insert(tenant, tenant_work);
+                }
+            }
+            if let Some(tenant_work) = work.tenants.get_mut(&tenant) {
+                self.follow_people(tenant, tenant_work, now, effects).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn start(&self, tenant: TenantId, config: AlertingConfig, state: Option<&[u8]>) -> Result<TenantWork> {
+        let (engine, planner) = match state {
+            Some(state) => {
+                let mut input = Reader::new(state);
+                (Some(input.sized()?), Some(input.sized()?))
+            }
+            None => (None, None),
+        };
+        Ok(TenantWork {
+            revision: config.revision,
+            evaluation: self.parts.engine.start(tenant, &config.rules, engine)?,
+            planner: self.parts.planner.start(tenant, planner)?,
+            config,
+            encoded: None,
+            matches: 0,
+        })
+    }
+
+    /// Ends the episodes that people resolved.
+    async fn follow_people(
+        &self,
+        tenant: TenantId,
+        tenant_work: &mut TenantWork,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) -> Result<()> {
+        let open = tenant_work.evaluation.open_episodes();
+        if open.is_empty() {
+            return Ok(());
+        }
+        let states = AlertState::ALL.into_iter().filter(|state| state.is_open()).collect();
+        let mut query = AlertQuery { states, limit: 1_000, ..AlertQuery::default() };
+        let mut stored = std::collections::HashSet::new();
+        loop {
+            let page = self.parts.alerts.alerts(tenant, &query).await?;
+            stored.extend(page.alerts.iter().map(|alert| alert.id));
+            match page.next {
+                Some(AlertCursor { started_at, id }) => {
+                    query.after = Some(AlertCursor { started_at, id });
+                }
+                None => break,
+            }
+        }
+        let fresh: std::collections::HashSet<_> =
+            effects.alerts.iter().map(|change| change.transition.alert).collect();
+        for episode in open {
+            if !stored.contains(&episode.alert) && !fresh.contains(&episode.alert) {
+                let transitions = tenant_work.evaluation.resolve(episode.alert, now);
+                tenant_work.take(transitions, now, effects);
+            }
+        }
+        Ok(())
+    }
+
+    /// Completes transitions of rules that were deleted while nobody watched from the records of their alerts.
+    async fn adopt_orphans(&self, changes: &mut BTreeMap<TenantId, Effects>) -> Result<()> {
+        for (tenant, effects) in changes {
+            for transition in std::mem::take(&mut effects.orphans) {
+                if let Some(alert) = self.parts.alerts.alert(*tenant, transition.alert).await? {
+                    effects.alerts.push(AlertChange {
+                        transition,
+                        rule_name: alert.rule_name,
+                        severity: alert.severity,
+                        labels: alert.labels,
+                        annotations: alert.annotations,
+                        summary: alert.summary,
+                        suppressed_by: alert.suppressed_by,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the commit of what happened, with the state after it.
+    fn prepare(&self, work: &mut Work, changes: BTreeMap<TenantId, Effects>) -> AlertCommit {
+        let changes = changes
+            .into_iter()
+            .map(|(tenant, effects)| TenantAlertChanges {
+                tenant,
+                alerts: effects.alerts,
+                timeline: effects.plan.timeline,
+                deliveries: effects.plan.deliveries,
+            })
+            .collect();
+        AlertCommit {
+            checkpoint: CheckpointUpdate {
+                processor: Text::from(PROCESSOR),
+                partition: self.partition,
+                fencing_token: work.fencing_token,
+                after_sequence: work.sequence,
+                position: work.position,
+                state: encode_state(work),
+            },
+            changes,
+        }
+    }
+
+    async fn commit(&self, mut work: Work, commit: AlertCommit) -> Result<Work, (Option<Work>, Error)> {
+        match self.parts.alerts.commit(commit.clone()).await {
+            Ok(_) => {
+                work.sequence += 1;
+                Ok(work)
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::Fenced | ErrorKind::Conflict) => {
+                // Somebody else moved the checkpoint: what is in memory is not what is stored.
+                Err((None, error))
+            }
+            Err(error) => {
+                work.pending = Some(commit);
+                Err((Some(work), error))
+            }
+        }
+    }
+
+    fn next_due(&self, work: &Work, now: Timestamp) -> Timestamp {
+        let config_due = work.config_read_at.unwrap_or(now).plus(self.settings.config_interval);
+        let mut due = self.renew_at.min(config_due);
+        if work.events_since_checkpoint > 0 {
+            due = due.min(work.checkpoint_at.plus(self.settings.checkpoint_interval));
+        }
+        for tenant_work in work.tenants.values() {
+            let dues = [tenant_work.evaluation.next_due(), tenant_work.planner.next_due()];
+            due = dues.into_iter().flatten().fold(due, Timestamp::min);
+        }
+        due.max(now)
+    }
+}
+
+/// What happened to one tenant in a step.
+#[derive(Debug, Default)]
+struct Effects {
+    alerts: Vec<AlertChange>,
+    plan: Plan,
+    /// Transitions of rules that the configuration does not know any more.
+    orphans: Vec<Transition>,
+}
+
+impl Effects {
+    fn is_empty(&self) -> bool {
+        self.alerts.is_empty() && self.plan.is_empty()
+    }
+}
+
+impl TenantWork {
+    /// Plans what follows from transitions.
+    fn take(&mut self, transitions: Vec<Transition>, now: Timestamp, effects: &mut Effects) {
+        if self.evaluation.counters().matches != self.matches || !transitions.is_empty() {
+            self.encoded = None;
+        }
+        let mut changes = Vec::with_capacity(transitions.len());
+        for transition in transitions {
+            match self.config.rules.iter().find(|rule| rule.id == transition.rule) {
+                Some(rule) => changes.push(AlertChange::new(transition, rule, rule.expression())),
+                None => effects.orphans.push(transition),
+            }
+        }
+        if !changes.is_empty() {
+            effects.plan.extend(self.planner.plan(&mut changes, &self.config, now));
+            effects.alerts.append(&mut changes);
+        }
+    }
+
+    fn encode(&mut self) -> &[u8] {
+        let (evaluation, planner) = (&self.evaluation, &self.planner);
+        self.matches = evaluation.counters().matches;
+        self.encoded.get_or_insert_with(|| {
+            let mut out = Writer::default();
+            out.sized(&evaluation.snapshot());
+            out.sized(&planner.snapshot());
+            out.into_bytes()
+        })
+    }
+}
+
+fn encode_state(work: &mut Work) -> Vec<u8> {
+    let mut out = Writer::default();
+    out.unsigned(FORMAT);
+    out.unsigned((work.tenants.len() + work.unread.len()) as u64);
+    for (tenant, tenant_work) in &mut work.tenants {
+        out.bytes(&tenant.to_bytes());
+        out.sized(tenant_work.encode());
+    }
+    let mut unread: Vec<_> = work.unread.iter().collect();
+    unread.sort_unstable();
+    for (tenant, state) in unread {
+        out.bytes(&tenant.to_bytes());
+        out.sized(state);
+    }
+    out.into_bytes()
+}
+
+fn decode_state(state: &[u8]) -> Result<HashMap<TenantId, Vec<u8>>> {
+    let mut input = Reader::new(state);
+    let format = input.unsigned()?;
+    if format != FORMAT {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            "alerting.load",
+            "another release wrote the checkpoint of alerting",
+        )
+        .with_context("format", format));
+    }
+    let count = input.length(17)?;
+    (0..count).map(|_| Ok((TenantId::from_bytes(input.array()?), input.sized()?.to_vec()))).collect()
+}
