@@ -6,11 +6,15 @@ use pulsestream_core::Result;
 use pulsestream_core::auth::{AuthService, AuthSettings, Keyring, ResetMailer};
 use pulsestream_core::env::Env;
 use pulsestream_core::ingest::IngestService;
-use pulsestream_core::memory::MemoryRateLimiter;
+use pulsestream_core::ports::alert_store::AlertStore;
 use pulsestream_core::ports::auth::TenantAuth;
+use pulsestream_core::ports::cache::Cache;
+use pulsestream_core::ports::coordinator::Coordinator;
 use pulsestream_core::ports::event_store::EventStore;
 use pulsestream_core::ports::identity::IdentityStore;
 use pulsestream_core::ports::key_value::KeyValue;
+use pulsestream_core::ports::live_bus::LiveBus;
+use pulsestream_core::ports::outbox::Outbox;
 use pulsestream_core::ports::rate_limiter::RateLimiter;
 use pulsestream_core::settings::Settings;
 
@@ -30,7 +34,6 @@ pub struct Builder {
     keyring: Option<Keyring>,
     reset_mailer: Option<Arc<dyn ResetMailer>>,
     tenant_auth: Option<Arc<dyn TenantAuth>>,
-    rate_limiter: Option<Arc<dyn RateLimiter>>,
     stores: Stores,
 }
 
@@ -43,7 +46,6 @@ impl Default for Builder {
             keyring: None,
             reset_mailer: None,
             tenant_auth: None,
-            rate_limiter: None,
             stores: Stores::default(),
         }
     }
@@ -85,6 +87,34 @@ impl Builder {
         self
     }
 
+    /// Keeps rules, alerts and deliveries in these stores of one backend, whatever the URL says.
+    #[must_use]
+    pub fn with_alert_store(mut self, alerts: Arc<dyn AlertStore>, outbox: Arc<dyn Outbox>) -> Self {
+        self.stores.alerts = Some((alerts, outbox));
+        self
+    }
+
+    /// Takes leases from this coordinator, whatever the URL says.
+    #[must_use]
+    pub fn with_coordinator(mut self, coordinator: Arc<dyn Coordinator>) -> Self {
+        self.stores.coordinator = Some(coordinator);
+        self
+    }
+
+    /// Caches with this, whatever the URL says.
+    #[must_use]
+    pub fn with_cache(mut self, cache: Arc<dyn Cache>) -> Self {
+        self.stores.cache = Some(cache);
+        self
+    }
+
+    /// Fans live messages out through this, whatever the URL says.
+    #[must_use]
+    pub fn with_live_bus(mut self, bus: Arc<dyn LiveBus>) -> Self {
+        self.stores.live_bus = Some(bus);
+        self
+    }
+
     /// Uses these settings for accounts.
     #[must_use]
     pub fn with_auth_settings(mut self, settings: AuthSettings) -> Self {
@@ -116,7 +146,7 @@ impl Builder {
     /// Limits rates with this, whatever the URL says.
     #[must_use]
     pub fn with_rate_limiter(mut self, limiter: Arc<dyn RateLimiter>) -> Self {
-        self.rate_limiter = Some(limiter);
+        self.stores.rate_limiter = Some(limiter);
         self
     }
 
@@ -130,12 +160,11 @@ impl Builder {
         self.settings.validate()?;
         let env = self.env;
         let settings = self.settings;
-        let stores = stores::open(self.stores, &url).await?;
-        let rate_limiter = self.rate_limiter.unwrap_or_else(|| Arc::new(MemoryRateLimiter::new(env.clone())));
+        let stores = stores::open(self.stores, &url, &env).await?;
         let ingest = IngestService::new(
             env.clone(),
             stores.event_store.clone(),
-            rate_limiter.clone(),
+            stores.rate_limiter.clone(),
             settings.ingest.clone(),
         )?;
         let mut auth = AuthService::builder(env.clone(), stores.identity_store.clone())
@@ -157,7 +186,6 @@ impl Builder {
             settings,
             url,
             stores,
-            rate_limiter,
             ingest,
             accounts,
             tenant_auth,

@@ -8,8 +8,13 @@ use pulsestream_core::auth::AuthService;
 use pulsestream_core::env::Env;
 use pulsestream_core::id::TenantId;
 use pulsestream_core::ingest::IngestService;
+use pulsestream_core::ports::alert_store::AlertStore;
 use pulsestream_core::ports::auth::TenantAuth;
+use pulsestream_core::ports::cache::Cache;
+use pulsestream_core::ports::coordinator::Coordinator;
 use pulsestream_core::ports::event_store::{EventStore, StoreStatus};
+use pulsestream_core::ports::live_bus::LiveBus;
+use pulsestream_core::ports::outbox::Outbox;
 use pulsestream_core::ports::rate_limiter::RateLimiter;
 use pulsestream_core::settings::Settings;
 
@@ -26,7 +31,6 @@ pub(crate) struct Inner {
     pub(crate) settings: Settings,
     pub(crate) url: StoreUrl,
     pub(crate) stores: OpenStores,
-    pub(crate) rate_limiter: Arc<dyn RateLimiter>,
     pub(crate) ingest: IngestService,
     pub(crate) accounts: AuthService,
     pub(crate) tenant_auth: Arc<dyn TenantAuth>,
@@ -104,9 +108,34 @@ impl PulseStream {
         &self.0.stores.event_store
     }
 
+    /// Returns the store of rules, alerts, silences, channels and routes.
+    pub fn alert_store(&self) -> &Arc<dyn AlertStore> {
+        &self.0.stores.alert_store
+    }
+
+    /// Returns the outbox of notifications.
+    pub fn outbox(&self) -> &Arc<dyn Outbox> {
+        &self.0.stores.outbox
+    }
+
+    /// Returns the coordinator.
+    pub fn coordinator(&self) -> &Arc<dyn Coordinator> {
+        &self.0.stores.coordinator
+    }
+
+    /// Returns the cache.
+    pub fn cache(&self) -> &Arc<dyn Cache> {
+        &self.0.stores.cache
+    }
+
+    /// Returns the live bus.
+    pub fn live_bus(&self) -> &Arc<dyn LiveBus> {
+        &self.0.stores.live_bus
+    }
+
     /// Returns the rate limiter.
     pub fn rate_limiter(&self) -> &Arc<dyn RateLimiter> {
-        &self.0.rate_limiter
+        &self.0.stores.rate_limiter
     }
 
     /// Asks everything it depends on.

@@ -2,28 +2,64 @@
 
 use std::sync::Arc;
 
-use pulsestream_core::at_rest::KeyValueIdentityStore;
-use pulsestream_core::memory::{MemoryEventStore, MemoryKeyValue};
+use pulsestream_core::at_rest::{
+    KeyValueAlertStore, KeyValueCoordinator, KeyValueIdentityStore, KeyValueOutbox,
+};
+use pulsestream_core::env::Env;
+use pulsestream_core::memory::{
+    MemoryCache, MemoryEventStore, MemoryKeyValue, MemoryLiveBus, MemoryRateLimiter,
+};
+use pulsestream_core::ports::alert_store::AlertStore;
+use pulsestream_core::ports::cache::Cache;
+use pulsestream_core::ports::coordinator::Coordinator;
 use pulsestream_core::ports::event_store::EventStore;
 use pulsestream_core::ports::identity::IdentityStore;
 use pulsestream_core::ports::key_value::KeyValue;
+use pulsestream_core::ports::live_bus::LiveBus;
+use pulsestream_core::ports::outbox::Outbox;
+use pulsestream_core::ports::rate_limiter::RateLimiter;
 use pulsestream_core::{Error, ErrorKind, Result};
 
 use crate::url::{PrimaryStore, StoreUrl};
 
-/// The stores that were given, before the URL fills the rest.
+/// What the cache in memory may hold.
+const CACHE_BYTES: usize = 64 << 20;
+/// How many messages a slow receiver of the live bus may be behind before it loses the oldest.
+const LIVE_MESSAGES: usize = 1_024;
+
+/// The components that were given, before the URL fills the rest.
 #[derive(Debug, Default)]
 pub(crate) struct Stores {
     pub(crate) event_store: Option<Arc<dyn EventStore>>,
     pub(crate) key_value: Option<Arc<dyn KeyValue>>,
     pub(crate) identity_store: Option<Arc<dyn IdentityStore>>,
+    /// Rules and alerts with their deliveries: one commit covers both, so they come from one backend.
+    pub(crate) alerts: Option<(Arc<dyn AlertStore>, Arc<dyn Outbox>)>,
+    pub(crate) coordinator: Option<Arc<dyn Coordinator>>,
+    pub(crate) rate_limiter: Option<Arc<dyn RateLimiter>>,
+    pub(crate) cache: Option<Arc<dyn Cache>>,
+    pub(crate) live_bus: Option<Arc<dyn LiveBus>>,
 }
 
-/// All stores, open.
+impl Stores {
+    /// Whether nothing is left for the primary store of a URL.
+    fn is_complete(&self) -> bool {
+        let at_rest = self.identity_store.is_some() && self.alerts.is_some() && self.coordinator.is_some();
+        self.event_store.is_some() && (self.key_value.is_some() || at_rest)
+    }
+}
+
+/// All components, open.
 #[derive(Debug)]
 pub(crate) struct OpenStores {
     pub(crate) event_store: Arc<dyn EventStore>,
     pub(crate) identity_store: Arc<dyn IdentityStore>,
+    pub(crate) alert_store: Arc<dyn AlertStore>,
+    pub(crate) outbox: Arc<dyn Outbox>,
+    pub(crate) coordinator: Arc<dyn Coordinator>,
+    pub(crate) rate_limiter: Arc<dyn RateLimiter>,
+    pub(crate) cache: Arc<dyn Cache>,
+    pub(crate) live_bus: Arc<dyn LiveBus>,
     key_value: Option<Arc<dyn KeyValue>>,
 }
 
@@ -39,23 +75,39 @@ impl OpenStores {
     }
 }
 
-/// Opens what `url` names and was not given.
-pub(crate) async fn open(given: Stores, url: &StoreUrl) -> Result<OpenStores> {
+/// Opens what `url` names and was not given; what it does not name is kept in memory.
+pub(crate) async fn open(given: Stores, url: &StoreUrl, env: &Env) -> Result<OpenStores> {
     let mut stores = given;
-    let complete =
-        stores.event_store.is_some() && (stores.key_value.is_some() || stores.identity_store.is_some());
-    if !complete {
+    if !stores.is_complete() {
         open_primary(&mut stores, &url.primary).await?;
     }
     let missing =
         || Error::new(ErrorKind::Internal, "pulsestream.open", "the backend opened no store of a kind");
     let key_value = stores.key_value;
-    let identity_store = match (stores.identity_store, &key_value) {
-        (Some(store), _) => store,
-        (None, Some(store)) => Arc::new(KeyValueIdentityStore::new(store.clone(), false)),
-        (None, None) => return Err(missing()),
+    let at_rest = || key_value.clone().ok_or_else(missing);
+    let identity_store = match stores.identity_store {
+        Some(store) => store,
+        None => Arc::new(KeyValueIdentityStore::new(at_rest()?, false)),
     };
-    Ok(OpenStores { event_store: stores.event_store.ok_or_else(missing)?, identity_store, key_value })
+    let (alert_store, outbox): (Arc<dyn AlertStore>, Arc<dyn Outbox>) = match stores.alerts {
+        Some(both) => both,
+        None => (Arc::new(KeyValueAlertStore::new(at_rest()?)), Arc::new(KeyValueOutbox::new(at_rest()?))),
+    };
+    let coordinator = match stores.coordinator {
+        Some(coordinator) => coordinator,
+        None => Arc::new(KeyValueCoordinator::new(at_rest()?, env.clone())),
+    };
+    Ok(OpenStores {
+        event_store: stores.event_store.ok_or_else(missing)?,
+        identity_store,
+        alert_store,
+        outbox,
+        coordinator,
+        rate_limiter: stores.rate_limiter.unwrap_or_else(|| Arc::new(MemoryRateLimiter::new(env.clone()))),
+        cache: stores.cache.unwrap_or_else(|| Arc::new(MemoryCache::new(env.clone(), CACHE_BYTES))),
+        live_bus: stores.live_bus.unwrap_or_else(|| Arc::new(MemoryLiveBus::new(LIVE_MESSAGES))),
+        key_value,
+    })
 }
 
 async fn open_primary(stores: &mut Stores, primary: &PrimaryStore) -> Result<()> {
