@@ -203,7 +203,8 @@ pub trait EventScan: fmt::Debug + Send {
 
 /// Stores the events of all tenants and answers questions about one tenant at a time.
 ///
-/// Identity of an event is `(tenant, id)`.
+/// Identity of an event is `(tenant, id)`. Random operations have the answers that the memory store gives (`model_agrees`,
+/// `model_agrees_for_long`).
 #[async_trait]
 pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     /// Returns what this store can do.

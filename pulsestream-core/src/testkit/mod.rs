@@ -39,6 +39,7 @@ pub mod identity_store;
 pub mod ingest_queue;
 pub mod key_value;
 pub mod live_bus;
+pub mod model;
 pub mod rate_limiter;
 
 pub use cache::CacheHarness;
@@ -50,6 +51,7 @@ pub use identity_store::IdentityStoreHarness;
 pub use ingest_queue::IngestQueueHarness;
 pub use key_value::KeyValueHarness;
 pub use live_bus::LiveBusHarness;
+pub use model::check_model;
 pub use rate_limiter::RateLimiterHarness;
 pub use run::{BoxFuture, Case, block_on, concurrently, fresh_tenant};
 

@@ -275,3 +275,25 @@ fn wrong_deletion_and_closing_are_noticed() {
     assert_noticed(Fault::DeletesNothing, &["delete_is_visible_at_once", "delete_counts_what_was_there"]);
     assert_noticed(Fault::StaysOpen, &["closed_store_refuses"]);
 }
+
+/// The random operations find most faults as well, without knowing what they look for.
+#[test]
+fn the_model_notices_faults() {
+    let faults = [
+        Fault::AnswersStoredToDuplicates,
+        Fault::ReturnsPagesBackwards,
+        Fault::IgnoresTheFilterOfFind,
+        Fault::RepeatsTheLastOfAPage,
+        Fault::AlwaysHasANextPage,
+        Fault::CutsBucketsInUtc,
+        Fault::CountsErrorsAsNone,
+        Fault::IgnoresTheLimitOfGroups,
+        Fault::SkipsInTheTail,
+        Fault::DeletesTooMuch,
+        Fault::DeletesNothing,
+        Fault::LosesTheMetadata,
+    ];
+    for fault in faults {
+        assert_noticed(fault, &["model_agrees"]);
+    }
+}

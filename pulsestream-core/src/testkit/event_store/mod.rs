@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use super::model;
 use super::run::{BoxFuture, block_on, fresh_tenant};
 use crate::id::TenantId;
 use crate::ports::event_store::EventStore;
@@ -104,5 +105,6 @@ super::suite! {
             json_empty_containers, json_big;
         limits: limits_of_scan, limits_of_tail, limits_of_find, limits_of_filters;
         close: close_twice, closed_store_refuses, close_wakes_waiters, reopen_keeps_everything;
+        model: model_agrees, model_agrees_for_long;
     ]
 }
