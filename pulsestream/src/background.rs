@@ -13,14 +13,18 @@ use tokio::task::JoinSet;
 
 /// The longest a worker sleeps without looking again: bounds what a lost wake-up or a clock that jumped can cost.
 const MAX_IDLE: Duration = Duration::from_secs(1);
+/// How long a worker rests that was woken for nothing, so that a store that wakes too often does not make it spin.
+const REST: Duration = Duration::from_millis(10);
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
 /// What one step did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Stepped {
+    /// Whether anything was done.
+    pub progressed: bool,
     /// Whether there may be more to do at once.
-    pub worked: bool,
+    pub has_more: bool,
     /// When there is something to do next, by the clock.
     pub next_due: Option<Timestamp>,
 }
@@ -69,6 +73,7 @@ impl Background {
 
 async fn run(clock: Arc<dyn Clock>, worker: Arc<dyn Worker>, mut stopped: watch::Receiver<bool>) {
     let mut backoff = FIRST_BACKOFF;
+    let mut woken = false;
     while !*stopped.borrow() {
         // A panic in a rule, a template or a custom backend ends this step, not the worker.
         let step = {
@@ -79,18 +84,21 @@ async fn run(clock: Arc<dyn Clock>, worker: Arc<dyn Worker>, mut stopped: watch:
             Err(Error::new(ErrorKind::Internal, "background.step", "a step panicked").with_source(error))
         });
         match outcome {
-            Ok(Stepped { worked: true, .. }) => {
+            Ok(Stepped { has_more: true, .. }) => {
                 backoff = FIRST_BACKOFF;
                 tokio::task::yield_now().await;
             }
-            Ok(Stepped { next_due, .. }) => {
+            Ok(Stepped { progressed, next_due, .. }) => {
                 backoff = FIRST_BACKOFF;
-                let idle = next_due.map_or(MAX_IDLE, |due| due.since(clock.now()).min(MAX_IDLE));
-                tokio::select! {
-                    _ = stopped.changed() => {}
-                    _ = worker.wait() => {}
-                    () = tokio::time::sleep(idle) => {}
+                if woken && !progressed {
+                    tokio::time::sleep(REST).await;
                 }
+                let idle = next_due.map_or(MAX_IDLE, |due| due.since(clock.now()).min(MAX_IDLE));
+                woken = tokio::select! {
+                    _ = stopped.changed() => false,
+                    _ = worker.wait() => true,
+                    () = tokio::time::sleep(idle) => false,
+                };
             }
             Err(error) if error.kind() == ErrorKind::Closed => break,
             Err(error) => {

@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use pulsestream_core::Result;
+use pulsestream_core::alerting::engine::StreamingEngine;
+use pulsestream_core::alerting::{Channel, DirectPlanner, ProcessorParts, ProcessorSettings};
 use pulsestream_core::auth::{AuthService, AuthSettings, Keyring, ResetMailer};
 use pulsestream_core::env::Env;
+use pulsestream_core::id::EventId;
 use pulsestream_core::ingest::IngestService;
 use pulsestream_core::ports::alert_store::AlertStore;
 use pulsestream_core::ports::auth::TenantAuth;
@@ -16,8 +19,10 @@ use pulsestream_core::ports::key_value::KeyValue;
 use pulsestream_core::ports::live_bus::LiveBus;
 use pulsestream_core::ports::outbox::Outbox;
 use pulsestream_core::ports::rate_limiter::RateLimiter;
+use pulsestream_core::ports::rule_engine::RuleEngine;
 use pulsestream_core::settings::Settings;
 
+use crate::alerting;
 use crate::background::Background;
 use crate::erase::EraseEvents;
 use crate::handle::{Inner, PulseStream};
@@ -34,6 +39,9 @@ pub struct Builder {
     keyring: Option<Keyring>,
     reset_mailer: Option<Arc<dyn ResetMailer>>,
     tenant_auth: Option<Arc<dyn TenantAuth>>,
+    rule_engine: Option<Arc<dyn RuleEngine>>,
+    server_channels: Vec<Channel>,
+    runs_background: bool,
     stores: Stores,
 }
 
@@ -46,6 +54,9 @@ impl Default for Builder {
             keyring: None,
             reset_mailer: None,
             tenant_auth: None,
+            rule_engine: None,
+            server_channels: Vec::new(),
+            runs_background: true,
             stores: Stores::default(),
         }
     }
@@ -150,6 +161,27 @@ impl Builder {
         self
     }
 
+    /// Evaluates rules with this engine.
+    #[must_use]
+    pub fn with_rule_engine(mut self, engine: Arc<dyn RuleEngine>) -> Self {
+        self.rule_engine = Some(engine);
+        self
+    }
+
+    /// Adds a channel of the server, which rules of every tenant can name when the tenant has none of that name.
+    #[must_use]
+    pub fn with_server_channel(mut self, channel: Channel) -> Self {
+        self.server_channels.push(channel);
+        self
+    }
+
+    /// Starts nothing in the background: no rule is evaluated and nothing is delivered by this process.
+    #[must_use]
+    pub fn without_background(mut self) -> Self {
+        self.runs_background = false;
+        self
+    }
+
     /// Opens the stores that `url` names, except those that were given, and starts what works in the background.
     ///
     /// # Errors
@@ -179,7 +211,21 @@ impl Builder {
         }
         let accounts = auth.open().await?;
         let tenant_auth = self.tenant_auth.unwrap_or_else(|| Arc::new(accounts.clone()));
-        let background = Background::start(env.clock(), Vec::new());
+        let parts = ProcessorParts {
+            events: stores.event_store.clone(),
+            alerts: stores.alert_store.clone(),
+            coordinator: stores.coordinator.clone(),
+            engine: self.rule_engine.unwrap_or_else(|| Arc::new(StreamingEngine::default())),
+            planner: Arc::new(DirectPlanner::new(self.server_channels)),
+            env: env.clone(),
+            holder: EventId::from_u128(env.uuid_v7()?).as_str().into(),
+        };
+        let workers = if self.runs_background {
+            alerting::workers(&parts, ProcessorSettings::default())
+        } else {
+            Vec::new()
+        };
+        let background = Background::start(env.clock(), workers);
         Ok(PulseStream::new(Inner {
             started: env.monotonic(),
             env,

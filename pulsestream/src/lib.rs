@@ -18,6 +18,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod alerting;
 mod background;
 mod builder;
 mod erase;

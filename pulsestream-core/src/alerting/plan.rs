@@ -45,7 +45,7 @@ pub trait PlannerFactory: fmt::Debug + Send + Sync + 'static {
 
 /// Turns the changes of one tenant's alerts into deliveries. Pure: its output depends on what it was given only, its state is
 /// committed together with that output, and the ids of deliveries are derived from what caused them.
-pub trait Planner: fmt::Debug + Send {
+pub trait Planner: fmt::Debug + Send + Sync {
     /// Takes changes, in order. It may set [`AlertChange::suppressed_by`].
     fn plan(&mut self, changes: &mut [AlertChange], config: &AlertingConfig, now: Timestamp) -> Plan;
 

@@ -96,7 +96,7 @@ pub struct Explanation {
 /// - Its output depends on the rules, the events and the times given only, and not on how events are cut into batches
 ///   (`engine_ignores_batches`).
 /// - The same events in the same order give the same transitions with the same ids (`engine_is_deterministic`).
-pub trait RuleEvaluation: fmt::Debug + Send {
+pub trait RuleEvaluation: fmt::Debug + Send + Sync {
     /// Replaces the rules and returns the transitions that follow: episodes of rules that are gone, switched off or judged in
     /// another way now are resolved. `now` is when the rules changed.
     fn set_rules(&mut self, rules: &[Rule], now: Timestamp) -> Vec<Transition>;

@@ -1,0 +1,68 @@
+//! The alerting processors as background workers, one for each partition.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use pulsestream_core::Result;
+use pulsestream_core::alerting::{AlertingProcessor, ProcessorParts, ProcessorSettings};
+use pulsestream_core::ports::event_store::{EventStore, Partition};
+use tokio::sync::Mutex;
+
+use crate::background::{Stepped, Worker};
+
+/// Drives the processor of one partition.
+#[derive(Debug)]
+struct AlertingWorker {
+    name: String,
+    events: Arc<dyn EventStore>,
+    partition: Partition,
+    processor: Mutex<AlertingProcessor>,
+    holds_lease: AtomicBool,
+}
+
+/// Makes a worker for each partition.
+pub(crate) fn workers(parts: &ProcessorParts, settings: ProcessorSettings) -> Vec<Arc<dyn Worker>> {
+    Partition::all()
+        .map(|partition| {
+            let processor = AlertingProcessor::new(parts.clone(), settings, partition);
+            Arc::new(AlertingWorker {
+                name: format!("alerting/{}", partition.number()),
+                events: parts.events.clone(),
+                partition,
+                processor: Mutex::new(processor),
+                holds_lease: AtomicBool::new(false),
+            }) as Arc<dyn Worker>
+        })
+        .collect()
+}
+
+#[async_trait]
+impl Worker for AlertingWorker {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    async fn step(&self) -> Result<Stepped> {
+        let outcome = self.processor.lock().await.step().await?;
+        self.holds_lease.store(outcome.holds_lease, Ordering::Relaxed);
+        Ok(Stepped {
+            progressed: outcome.events > 0,
+            has_more: outcome.has_more,
+            next_due: Some(outcome.next_due),
+        })
+    }
+
+    async fn wait(&self) -> Result<()> {
+        if !self.holds_lease.load(Ordering::Relaxed) {
+            // Events do not matter to a node without the lease, only its next attempt to get it does.
+            return std::future::pending().await;
+        }
+        let position = self.processor.lock().await.position();
+        self.events.wait_for_events(self.partition, position).await
+    }
+
+    async fn stop(&self) -> Result<()> {
+        self.processor.lock().await.stop().await
+    }
+}
