@@ -22,11 +22,11 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     panic!("did not happen within {} s: {what}", LIMIT.as_secs());
 }
 
-/// Waits until the future that `condition` makes answers true.
+/// Waits until `condition` holds.
 ///
 /// # Panics
-/// When none does within a minute; `what` names it.
-pub async fn eventually_async<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
+/// When it does not hold within a minute; `what` names it.
+pub async fn eventually_async(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let limit = tokio::time::sleep(LIMIT);
     tokio::pin!(limit);
     loop {

@@ -80,9 +80,14 @@ impl FaultProxy {
     /// # Errors
     /// When no port or no thread can be had.
     pub fn start(upstream: SocketAddr) -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let listener = {
+            let _context = runtime.enter();
+            TcpListener::from_std(listener)?
+        };
         let faults = Arc::new(watch::Sender::new(Faults::default()));
         let counters = Arc::new(Counters::default());
         let (lifeline, mut ended) = mpsc::channel(1);

@@ -180,3 +180,12 @@ fn dropping_it_ends_its_connections() {
     assert_eq!(stream.read(&mut [0; 1]).unwrap_or(0), 0);
     assert!(TcpStream::connect(address).is_err());
 }
+
+#[tokio::test]
+async fn it_starts_and_ends_within_a_runtime_and_serves_while_that_blocks() {
+    let proxy = FaultProxy::start(echo_server()).unwrap();
+    let mut stream = connect(&proxy);
+    stream.write_all(b"a").unwrap();
+    assert_eq!(read_exactly(&mut stream, 1), b"a");
+    drop(proxy);
+}
