@@ -1,0 +1,6 @@
+-- Ends the right to compute a value, when it is still ours.
+-- KEYS: fill. ARGV: our token.
+if redis.call('GET', KEYS[1]) == ARGV[1] then
+  return redis.call('DEL', KEYS[1])
+end
+return 0
