@@ -1,6 +1,7 @@
 //! Integration tests of the core, one module per behaviour.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod alerting_processor;
 mod broken;
 mod filter;
 mod memory;
