@@ -1,17 +1,20 @@
 //! Delays after failures: per account first, then per source address.
 //!
-//! An attempt is counted before the password is looked at and forgiven when it was right, so that a thousand parallel guesses
-//! get no further than the free ones. Attempts refused here are not counted, so that a refused owner is not locked out for
-//! longer by trying. Unknown accounts are delayed like known ones. The counts live in this process: each node counts its own.
+//! An attempt is pending until its verdict; one that gets none, because its caller went away, counts as a failure. While an
+//! account has few failures several attempts may be pending, so that a program that signs in many times at once is not held up;
+//! after that one at a time, so that parallel guesses get no further. Attempts refused here are not counted, so that a refused
+//! owner is not locked out for longer by trying. Unknown accounts are delayed like known ones. The counts live in this process:
+//! each node counts its own.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::mac::sha256;
+use crate::env::Clock;
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::time::duration_text;
 
@@ -21,6 +24,8 @@ use crate::time::duration_text;
 pub struct ThrottleSettings {
     /// Failures of an account without a delay.
     pub account_free: u32,
+    /// Sign-ins of an account that may be under way at once while it has fewer failures than that.
+    pub account_parallel: u32,
     /// Failures from a source address without a delay; many people may share one.
     pub source_free: u32,
     /// The first delay; each further failure doubles it.
@@ -40,6 +45,7 @@ impl Default for ThrottleSettings {
     fn default() -> Self {
         Self {
             account_free: 3,
+            account_parallel: 16,
             source_free: 30,
             base_delay: Duration::from_secs(1),
             max_delay: Duration::from_secs(900),
@@ -59,9 +65,12 @@ pub(crate) enum Purpose {
     Registration,
 }
 
-#[derive(Debug, Clone, Copy)]
+/// What is known of an account or an address.
+#[derive(Debug, Clone, Copy, Default)]
 struct Failures {
     count: u32,
+    pending: u32,
+    /// When the last failure was counted.
     last: Duration,
 }
 
@@ -72,43 +81,49 @@ struct Table {
     weakest: BTreeSet<(u32, Duration, Key)>,
 }
 
-/// Counts attempts and says when the next one may be made.
 #[derive(Debug)]
-pub(crate) struct Throttle {
+struct Inner {
     settings: ThrottleSettings,
+    clock: Arc<dyn Clock>,
     table: Mutex<Table>,
 }
 
-/// An attempt that was counted as a failure, to be forgiven when it was none.
+/// Counts failures and says when the next attempt may be made.
+#[derive(Debug, Clone)]
+pub(crate) struct Throttle(Arc<Inner>);
+
+/// A pending attempt. Dropped without a verdict it counts as a failure.
 #[derive(Debug)]
-#[must_use]
+#[must_use = "dropping an attempt counts it as a failure"]
 pub(crate) struct Attempt {
+    throttle: Throttle,
     account: Key,
     source: Option<Key>,
+    settled: bool,
 }
 
 impl Throttle {
-    pub(crate) fn new(settings: ThrottleSettings) -> Self {
-        Self { settings, table: Mutex::default() }
+    pub(crate) fn new(settings: ThrottleSettings, clock: Arc<dyn Clock>) -> Self {
+        Self(Arc::new(Inner { settings, clock, table: Mutex::default() }))
     }
 
-    /// Counts an attempt, or refuses it with `RateLimited` and the time to wait. `now` is monotonic.
+    /// Starts an attempt, or refuses it with `RateLimited` and the time to wait.
     pub(crate) fn attempt(
         &self,
         purpose: Purpose,
         account: &[&str],
         source: Option<IpAddr>,
-        now: Duration,
     ) -> Result<Attempt> {
-        let attempt = Attempt {
-            account: account_key(purpose, account),
-            source: source.map(|ip| source_key(purpose, ip)),
-        };
-        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        let account_wait = table.wait(&attempt.account, self.settings.account_free, &self.settings, now);
-        let source_wait = attempt
-            .source
-            .map_or(Duration::ZERO, |key| table.wait(&key, self.settings.source_free, &self.settings, now));
+        let (account, source) =
+            (account_key(purpose, account), source.map(|source| source_key(purpose, source)));
+        let (inner, now) = (&*self.0, self.0.clock.monotonic());
+        let settings = &inner.settings;
+        let mut table = inner.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let most_pending = purpose.most_pending(settings);
+        let account_wait = table.wait(&account, settings.account_free, most_pending, settings, now);
+        let source_wait = source.map_or(Duration::ZERO, |source| {
+            table.wait(&source, settings.source_free, settings.source_free.max(1), settings, now)
+        });
         let wait = account_wait.max(source_wait);
         if wait > Duration::ZERO {
             return Err(Error::new(
@@ -118,70 +133,107 @@ impl Throttle {
             )
             .with_retry(Retry::After(wait)));
         }
-        table.count(attempt.account, &self.settings, now);
-        if let Some(source) = attempt.source {
-            table.count(source, &self.settings, now);
+        for key in [Some(account), source].into_iter().flatten() {
+            table.change(key, settings, now, |failures| failures.pending += 1);
         }
-        Ok(attempt)
-    }
-
-    /// Forgives an attempt that was right: the account starts again, the address gets this one back.
-    pub(crate) fn forgive(&self, attempt: &Attempt) {
-        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        table.remove(&attempt.account);
-        if let Some(source) = attempt.source {
-            table.give_back(&source);
-        }
-    }
-
-    /// Forgives an attempt that did not get as far as a verdict, such as when the store was away.
-    pub(crate) fn undo(&self, attempt: &Attempt) {
-        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        table.give_back(&attempt.account);
-        if let Some(source) = attempt.source {
-            table.give_back(&source);
-        }
+        drop(table);
+        Ok(Attempt { throttle: self.clone(), account, source, settled: false })
     }
 
     /// Forgets the failures of an account, as after a password reset.
     pub(crate) fn clear(&self, purpose: Purpose, account: &[&str]) {
         let key = account_key(purpose, account);
-        self.table.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        let mut table = self.0.table.lock().unwrap_or_else(PoisonError::into_inner);
+        table.change(key, &self.0.settings, self.0.clock.monotonic(), |failures| failures.count = 0);
+    }
+}
+
+impl Attempt {
+    /// It was right: the failures of the account are forgotten, those of the address stay.
+    pub(crate) fn succeed(mut self) {
+        self.settle(|failures| failures.count = 0, |_| ());
+    }
+
+    /// It did not get as far as a verdict, such as when the store was away.
+    pub(crate) fn undo(mut self) {
+        self.settle(|_| (), |_| ());
+    }
+
+    fn settle(&mut self, account: impl Fn(&mut Failures), source: impl Fn(&mut Failures)) {
+        if std::mem::replace(&mut self.settled, true) {
+            return;
+        }
+        let (inner, now) = (&*self.throttle.0, self.throttle.0.clock.monotonic());
+        let mut table = inner.table.lock().unwrap_or_else(PoisonError::into_inner);
+        table.change(self.account, &inner.settings, now, |failures| {
+            failures.pending = failures.pending.saturating_sub(1);
+            account(failures);
+        });
+        if let Some(key) = self.source {
+            table.change(key, &inner.settings, now, |failures| {
+                failures.pending = failures.pending.saturating_sub(1);
+                source(failures);
+            });
+        }
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        let now = self.throttle.0.clock.monotonic();
+        let fail = |failures: &mut Failures| {
+            failures.count = failures.count.saturating_add(1);
+            failures.last = now;
+        };
+        self.settle(fail, fail);
     }
 }
 
 impl Table {
-    fn wait(&self, key: &Key, free: u32, settings: &ThrottleSettings, now: Duration) -> Duration {
+    /// Returns how long `key` has to wait before its next attempt.
+    fn wait(
+        &self,
+        key: &Key,
+        free: u32,
+        most_pending: u32,
+        settings: &ThrottleSettings,
+        now: Duration,
+    ) -> Duration {
         let Some(failures) = self.failures.get(key) else { return Duration::ZERO };
+        let free = free.max(1);
         let passed = now.saturating_sub(failures.last);
-        if failures.count < free.max(1) || passed >= settings.forget_after.max(settings.max_delay) {
+        let delayed = failures.count >= free && passed < settings.memory();
+        if failures.pending >= if delayed { 1 } else { most_pending } {
+            return settings.base_delay;
+        }
+        if !delayed {
             return Duration::ZERO;
         }
-        let doublings = (failures.count - free.max(1)).min(31);
+        let doublings = (failures.count - free).min(31);
         let delay = settings.base_delay.saturating_mul(1 << doublings).min(settings.max_delay);
         delay.saturating_sub(passed)
     }
 
-    fn count(&mut self, key: Key, settings: &ThrottleSettings, now: Duration) {
-        let before = self.remove(&key);
-        let remembered = before.filter(|failures| {
-            now.saturating_sub(failures.last) < settings.forget_after.max(settings.max_delay)
-        });
-        let count = remembered.map_or(0, |failures| failures.count).saturating_add(1);
+    /// Changes what is known of `key`, after forgetting what is too old, and makes room for it.
+    fn change(
+        &mut self,
+        key: Key,
+        settings: &ThrottleSettings,
+        now: Duration,
+        change: impl FnOnce(&mut Failures),
+    ) {
+        let mut failures = self.remove(&key).unwrap_or_default();
+        if now.saturating_sub(failures.last) >= settings.memory() {
+            failures.count = 0;
+        }
+        change(&mut failures);
+        if failures.count == 0 && failures.pending == 0 {
+            return;
+        }
         while self.failures.len() >= settings.entries {
             let Some((_, _, weakest)) = self.weakest.pop_first() else { break };
             self.failures.remove(&weakest);
         }
-        self.insert(key, Failures { count, last: now });
-    }
-
-    fn give_back(&mut self, key: &Key) {
-        if let Some(failures) = self.remove(key).filter(|failures| failures.count > 1) {
-            self.insert(*key, Failures { count: failures.count - 1, ..failures });
-        }
-    }
-
-    fn insert(&mut self, key: Key, failures: Failures) {
         self.weakest.insert((failures.count, failures.last, key));
         self.failures.insert(key, failures);
     }
@@ -190,6 +242,13 @@ impl Table {
         let failures = self.failures.remove(key)?;
         self.weakest.remove(&(failures.count, failures.last, *key));
         Some(failures)
+    }
+}
+
+impl ThrottleSettings {
+    /// For how long failures count: never shorter than a delay.
+    fn memory(&self) -> Duration {
+        self.forget_after.max(self.max_delay)
     }
 }
 
@@ -211,6 +270,15 @@ fn source_key(purpose: Purpose, source: IpAddr) -> Key {
 }
 
 impl Purpose {
+    /// How many attempts of an account may be pending while it has few failures.
+    fn most_pending(self, settings: &ThrottleSettings) -> u32 {
+        match self {
+            Self::SignIn => settings.account_parallel.max(1),
+            // A message that was sent cannot be taken back, so the free ones are all there are.
+            Self::PasswordReset | Self::Registration => settings.account_free.max(1),
+        }
+    }
+
     const fn label(self) -> &'static [u8] {
         match self {
             Self::SignIn => b"sign-in",
@@ -223,18 +291,40 @@ impl Purpose {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::env::ManualClock;
+    use crate::time::Timestamp;
 
     fn seconds(count: u64) -> Duration {
         Duration::from_secs(count)
     }
 
-    fn throttle() -> Throttle {
-        Throttle::new(ThrottleSettings::default())
+    /// A throttle whose monotonic time a test sets.
+    #[derive(Debug)]
+    struct Driven {
+        throttle: Throttle,
+        clock: Arc<ManualClock>,
     }
 
-    fn wait(throttle: &Throttle, account: &str, source: &str, now: Duration) -> Option<u64> {
+    impl Driven {
+        fn at(&self, now: Duration) -> &Throttle {
+            self.clock.advance(now.saturating_sub(self.clock.monotonic()));
+            &self.throttle
+        }
+    }
+
+    fn driven(settings: ThrottleSettings) -> Driven {
+        let clock = Arc::new(ManualClock::new(Timestamp::EPOCH));
+        Driven { throttle: Throttle::new(settings, clock.clone()), clock }
+    }
+
+    fn throttle() -> Driven {
+        driven(ThrottleSettings::default())
+    }
+
+    /// Makes an attempt that fails at once; returns the wait when it was refused.
+    fn wait(driven: &Driven, account: &str, source: &str, now: Duration) -> Option<u64> {
         let source = source.parse().ok();
-        match throttle.attempt(Purpose::SignIn, &["shop", account], source, now) {
+        match driven.at(now).attempt(Purpose::SignIn, &["shop", account], source) {
             Ok(_) => None,
             Err(error) => Some(error.retry_after().unwrap().as_secs()),
         }
@@ -249,7 +339,7 @@ mod tests {
         }
         for expected in [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900, 900] {
             assert_eq!(wait(&throttle, "a", "", now), Some(expected));
-            assert_eq!(wait(&throttle, "b-of-its-own", "", now + seconds(1_000_000)), None);
+            assert_eq!(wait(&throttle, &format!("other{now:?}"), "", now), None);
             now += seconds(expected);
             assert_eq!(wait(&throttle, "a", "", now), None, "after {expected} s the next is free");
         }
@@ -269,8 +359,7 @@ mod tests {
         for _ in 0..2 {
             assert_eq!(wait(&throttle, "a", "", seconds(0)), None);
         }
-        let attempt = throttle.attempt(Purpose::SignIn, &["shop", "a"], None, seconds(0)).unwrap();
-        throttle.forgive(&attempt);
+        throttle.at(seconds(0)).attempt(Purpose::SignIn, &["shop", "a"], None).unwrap().succeed();
         for _ in 0..3 {
             assert_eq!(wait(&throttle, "a", "", seconds(0)), None);
         }
@@ -313,7 +402,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_made_up_accounts_does_not_free_the_victim() {
-        let throttle = Throttle::new(ThrottleSettings { entries: 100, ..ThrottleSettings::default() });
+        let throttle = driven(ThrottleSettings { entries: 100, ..ThrottleSettings::default() });
         for now in [0, 0, 0, 1, 3] {
             assert_eq!(wait(&throttle, "victim", "", seconds(now)), None);
         }
@@ -321,18 +410,47 @@ mod tests {
             let _ = wait(&throttle, &account.to_string(), "", seconds(3));
         }
         assert_eq!(wait(&throttle, "victim", "", seconds(3)), Some(4));
-        let table = throttle.table.lock().unwrap();
+        let table = throttle.throttle.0.table.lock().unwrap();
         assert_eq!((table.failures.len(), table.weakest.len()), (100, 100));
     }
 
     #[test]
-    fn an_attempt_without_a_verdict_is_given_back() {
+    fn an_undone_attempt_leaves_nothing() {
         let throttle = throttle();
         for _ in 0..100 {
-            let attempt =
-                throttle.attempt(Purpose::SignIn, &["a"], Some([10, 0, 0, 1].into()), seconds(0)).unwrap();
-            throttle.undo(&attempt);
+            throttle.throttle.attempt(Purpose::SignIn, &["a"], Some([10, 0, 0, 1].into())).unwrap().undo();
         }
-        assert!(throttle.table.lock().unwrap().failures.is_empty());
+        let table = throttle.throttle.0.table.lock().unwrap();
+        assert!(table.failures.is_empty() && table.weakest.is_empty());
+    }
+
+    #[test]
+    fn a_clean_account_may_sign_in_many_times_at_once_and_a_guessed_at_one_not() {
+        let throttle = throttle();
+        let start = || throttle.throttle.attempt(Purpose::SignIn, &["shop", "a"], None);
+        let mut pending: Vec<_> = (0..16).map(|_| start().unwrap()).collect();
+        assert_eq!(start().unwrap_err().retry_after(), Some(seconds(1)));
+        pending.pop().unwrap().succeed();
+        assert!(start().is_ok());
+        for attempt in pending {
+            attempt.succeed();
+        }
+        // All that were under way turn out wrong: the next waits as after so many failures, and then goes alone.
+        let pending: Vec<_> = (0..16).map(|_| start().unwrap()).collect();
+        drop(pending);
+        assert_eq!(start().unwrap_err().retry_after(), Some(seconds(900)));
+        throttle.at(seconds(900));
+        let alone = start().unwrap();
+        assert!(start().is_err());
+        alone.succeed();
+        assert_eq!((0..16).map(|_| start().unwrap()).collect::<Vec<_>>().len(), 16);
+    }
+
+    #[test]
+    fn what_is_sent_is_counted_while_it_is_under_way() {
+        let throttle = throttle();
+        let start = || throttle.throttle.attempt(Purpose::PasswordReset, &["shop", "a"], None);
+        let _pending: Vec<_> = (0..3).map(|_| start().unwrap()).collect();
+        assert!(start().is_err());
     }
 }

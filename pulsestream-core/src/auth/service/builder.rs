@@ -112,7 +112,7 @@ impl AuthServiceBuilder {
         let ring = Ring::open(&self.env, &self.store, &settings, self.keyring).await?;
         Ok(AuthService(Arc::new(Inner {
             hasher: PasswordHasher::new(&settings.password, self.pool, &self.env)?,
-            throttle: Throttle::new(settings.throttle.clone()),
+            throttle: Throttle::new(settings.throttle.clone(), self.env.clock().clone()),
             ring,
             sessions: CheckedCache::new(settings.cache_entries, ttl),
             keys: CheckedCache::new(settings.cache_entries, ttl),

@@ -43,10 +43,9 @@ impl AuthService {
             Some(&request.current_password),
         )?;
         let account = [&*tenant.id.to_string(), &*id.to_string()];
-        let now = self.0.env.monotonic();
-        let attempt = self.0.throttle.attempt(Purpose::SignIn, &account, origin.address, now)?;
+        let attempt = self.0.throttle.attempt(Purpose::SignIn, &account, origin.address)?;
         match self.is_password(&user, &request.current_password).await {
-            Ok(true) => self.0.throttle.forgive(&attempt),
+            Ok(true) => attempt.succeed(),
             Ok(false) => {
                 let target = Some(format!("user:{id}"));
                 let entry = self.audit(AuditAction::PasswordChangeFailed, actor, target, origin)?;
@@ -59,7 +58,7 @@ impl AuthService {
                 ));
             }
             Err(error) => {
-                self.0.throttle.undo(&attempt);
+                attempt.undo();
                 return Err(error);
             }
         }
@@ -110,10 +109,8 @@ impl AuthService {
             ));
         };
         let (slug, email) = (unique_form(tenant_slug), unique_form(email));
-        let now = self.0.env.monotonic();
         // The same delays as for signing in keep a mailbox from being flooded. They count for unknown accounts too.
-        let _counted =
-            self.0.throttle.attempt(Purpose::PasswordReset, &[&slug, &email], origin.address, now)?;
+        let _counted = self.0.throttle.attempt(Purpose::PasswordReset, &[&slug, &email], origin.address)?;
         let Some(tenant) = self.0.store.tenant_by_slug(&slug).await? else { return Ok(()) };
         for _ in 0..MAX_ATTEMPTS {
             let user =

@@ -35,8 +35,7 @@ impl AuthService {
     /// are being checked.
     pub async fn login(&self, request: &Login, origin: &Origin) -> Result<Tokens> {
         let (slug, email) = (unique_form(&request.tenant_slug), unique_form(&request.email));
-        let now = self.0.env.monotonic();
-        let attempt = self.0.throttle.attempt(Purpose::SignIn, &[&slug, &email], origin.address, now)?;
+        let attempt = self.0.throttle.attempt(Purpose::SignIn, &[&slug, &email], origin.address)?;
         let sign_in = match self.check_sign_in(&slug, &email, &request.password, origin).await {
             Ok(Some(sign_in)) => sign_in,
             Ok(None) => {
@@ -47,11 +46,11 @@ impl AuthService {
                 ));
             }
             Err(error) => {
-                self.0.throttle.undo(&attempt);
+                attempt.undo();
                 return Err(error);
             }
         };
-        self.0.throttle.forgive(&attempt);
+        attempt.succeed();
         if sign_in.outdated {
             self.rehash(&sign_in, &request.password).await?;
         }

@@ -44,9 +44,7 @@ impl AuthService {
             return Err(Error::new(ErrorKind::Forbidden, OPERATION, "registration is closed"));
         }
         let new = self.draft_tenant(OPERATION, request)?;
-        let now = self.0.env.monotonic();
-        let _counted =
-            self.0.throttle.attempt(Purpose::Registration, &[&new.tenant.slug], origin.address, now)?;
+        let _counted = self.0.throttle.attempt(Purpose::Registration, &[&new.tenant.slug], origin.address)?;
         let temporary_password = self.temporary_password()?;
         let owner = self.new_user(NewUser {
             email: new.tenant.contact_email.clone(),

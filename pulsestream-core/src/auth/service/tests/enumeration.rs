@@ -129,7 +129,7 @@ async fn one_address_guessing_at_many_accounts_is_delayed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn parallel_guesses_get_no_further_than_the_free_ones() {
+async fn parallel_guesses_get_no_further_than_those_at_the_start() {
     let world = Arc::new(World::new().await);
     world.shop("shop").await;
     let tasks: Vec<_> = (0..50)
@@ -144,7 +144,8 @@ async fn parallel_guesses_get_no_further_than_the_free_ones() {
     for task in tasks {
         checked += usize::from(task.await.unwrap() == ErrorKind::Unauthenticated);
     }
-    assert_eq!(checked, 3);
+    // Those under way at the start, and no more.
+    assert!((3..=16 + 3).contains(&checked), "{checked}");
 }
 
 #[tokio::test]
