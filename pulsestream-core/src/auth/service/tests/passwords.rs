@@ -102,7 +102,12 @@ async fn a_reset_works_once_and_ends_every_session() {
     assert!(world.refresh(&tokens).await.is_err());
     assert!(world.login("shop", &profile.email, PASSWORD).await.is_err());
     let again = world.login("shop", &profile.email, OTHER_PASSWORD).await.unwrap();
-    assert!(world.principal(&again).await.is_ok());
+    let principal = world.principal(&again).await.unwrap();
+    assert!(!profile.is_verified);
+    assert!(
+        world.service.profile(&principal, &Origin::default()).await.unwrap().is_verified,
+        "who reads the mailbox owns it"
+    );
     let used = world
         .service
         .confirm_password_reset(&confirm(&token, PASSWORD), &Origin::default())

@@ -214,6 +214,22 @@ async fn deactivation_is_at_once_and_reactivation_brings_no_session_back() {
 }
 
 #[tokio::test]
+async fn a_user_deactivated_in_the_store_itself_is_out() {
+    let world = World::with(AuthSettings::default(), true).await;
+    let shop = world.shop("shop").await;
+    let (profile, tokens, _) = world.user(&shop, "ada", Role::Admin).await;
+    let mut user = world.service.user_of(shop.owner.tenant, profile.id, "test").await.unwrap();
+    user.is_active = false;
+    world
+        .service
+        .commit("test", shop.owner.tenant, vec![IdentityWrite::PutUser(Box::new(user))])
+        .await
+        .unwrap();
+    assert!(world.principal(&tokens).await.is_err());
+    assert!(world.refresh(&tokens).await.is_err());
+}
+
+#[tokio::test]
 async fn a_tenant_keeps_an_owner() {
     let world = World::new().await;
     let shop = world.shop("shop").await;
