@@ -6,6 +6,8 @@ use std::sync::Arc;
 use axum::http::{HeaderMap, header};
 use pulsestream::PulseStream;
 use pulsestream_core::error::Result;
+use pulsestream_core::memory::MemoryCache;
+use pulsestream_core::ports::cache::Cache;
 use pulsestream_core::{Error, ErrorKind};
 use tokio::sync::Semaphore;
 
@@ -13,9 +15,14 @@ use crate::body::BodyBudget;
 use crate::config::{ApiConfig, MetricsAccess};
 use crate::credentials;
 use crate::failure::{Answer, Failure};
+use crate::idempotency::Busy;
+use crate::limits::LimitCache;
 use crate::schema::Shapes;
 use crate::service::Health;
 use crate::telemetry::Telemetry;
+
+/// How much memory kept answers may take.
+const CACHE_BYTES: usize = 64 << 20;
 
 /// The state of the router; cheap to clone.
 #[derive(Debug, Clone)]
@@ -30,6 +37,9 @@ pub(crate) struct Inner {
     pub(crate) shapes: Shapes,
     pub(crate) telemetry: Telemetry,
     pub(crate) health: Health,
+    pub(crate) cache: Arc<dyn Cache>,
+    pub(crate) busy: Busy,
+    pub(crate) limits: LimitCache,
 }
 
 impl Deref for App {
@@ -50,6 +60,9 @@ impl App {
             shapes: Shapes::default(),
             telemetry: Telemetry::new(operations),
             health: Health::default(),
+            cache: Arc::new(MemoryCache::new(ps.env().clone(), CACHE_BYTES)),
+            busy: Busy::default(),
+            limits: LimitCache::default(),
             ps,
             config,
         })))

@@ -93,6 +93,15 @@ impl Failure {
         Self::new(StatusCode::BAD_REQUEST, code, Error::new(ErrorKind::Invalid, "http.request", message))
     }
 
+    /// The request is well formed and contradicts an earlier one.
+    pub(crate) fn unprocessable(code: &'static str, message: &'static str) -> Self {
+        Self::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            code,
+            Error::new(ErrorKind::Invalid, "http.request", message),
+        )
+    }
+
     /// Values in the query are refused.
     pub(crate) fn invalid_query(fields: Vec<FieldError>) -> Self {
         let error = Error::invalid_fields("http.query", fields);

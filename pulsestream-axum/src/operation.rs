@@ -113,14 +113,6 @@ impl Routes {
         self.add(Method::PUT, MethodFilter::PUT, path, access, handler)
     }
 
-    pub(crate) fn patch<H, T>(&mut self, path: &'static str, access: Access, handler: H) -> &mut Operation
-    where
-        H: Handler<T, App>,
-        T: 'static,
-    {
-        self.add(Method::PATCH, MethodFilter::PATCH, path, access, handler)
-    }
-
     pub(crate) fn delete<H, T>(&mut self, path: &'static str, access: Access, handler: H) -> &mut Operation
     where
         H: Handler<T, App>,

@@ -2,6 +2,7 @@
 
 use pulsestream_core::FieldError;
 use pulsestream_core::event::JsonObject;
+use pulsestream_core::time::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -77,6 +78,12 @@ fn typed(shape: &Shape, text: &str) -> Value {
             .parse::<f64>()
             .ok()
             .and_then(|number| serde_json::Number::from_f64(number).map(Value::Number)),
+        // A client that does not escape the `+` of an offset sends a space, which no time ends with otherwise.
+        Shape::Text(shape) if shape.is_time => text.rsplit_once(' ').and_then(|(time, offset)| {
+            let repaired = format!("{time}+{offset}");
+            let helps = text.parse::<Timestamp>().is_err() && repaired.parse::<Timestamp>().is_ok();
+            helps.then_some(Value::String(repaired))
+        }),
         Shape::Array { items, .. } => Some(text.split(',').map(|item| typed(items, item)).collect()),
         _ => None,
     };

@@ -1,4 +1,6 @@
 //! Tests of the HTTP interface over the memory backend.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod server;
 mod service;
+mod v1;

@@ -6,12 +6,12 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
 use http_body_util::BodyExt;
-use pulsestream::core::auth::{AuthSettings, PasswordSettings};
+use pulsestream::core::auth::AuthSettings;
 use pulsestream::core::env::{Env, ManualClock};
 use pulsestream::core::time::Timestamp;
 use pulsestream::{Builder, PulseStream};
 use pulsestream_axum::{ApiConfig, router};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tower::ServiceExt;
 
 /// The time at which every test starts: 2026-01-15T12:00:00Z.
@@ -22,6 +22,16 @@ pub(crate) struct Server {
     pub(crate) ps: PulseStream,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) router: Router,
+}
+
+/// A tenant, with the credential of its first key.
+#[derive(Debug, Clone)]
+pub(crate) struct Shop {
+    pub(crate) id: String,
+    pub(crate) slug: String,
+    pub(crate) key: String,
+    pub(crate) owner_email: String,
+    pub(crate) owner_password: String,
 }
 
 /// A response that was read to its end.
@@ -51,15 +61,46 @@ impl Server {
         Self::with(Builder::default(), ApiConfig::default()).await
     }
 
+    /// A server where nobody can register.
+    pub(crate) async fn closed() -> Self {
+        let auth = AuthSettings { open_registration: false, ..AuthSettings::default() };
+        Self::with(Builder::default().with_auth_settings(auth), ApiConfig::default()).await
+    }
+
     pub(crate) async fn with(builder: Builder, config: ApiConfig) -> Self {
         let (env, clock) = Env::manual(Timestamp::from_seconds(START), 7);
-        let auth = AuthSettings {
-            password: PasswordSettings { max_parallel: 1, ..PasswordSettings::default() },
-            ..AuthSettings::default()
-        };
-        let ps = builder.with_env(env).with_auth_settings(auth).open("memory:").await.unwrap();
+        let ps = builder.with_env(env).open("memory:").await.unwrap();
         let router = router(ps.clone(), config).unwrap();
         Self { ps, clock, router }
+    }
+
+    /// Registers a tenant with this slug.
+    pub(crate) async fn tenant(&self, slug: &str) -> Shop {
+        let body = json!({"name": format!("Shop {slug}"), "slug": slug, "contact_email": format!("owner@{slug}.example")});
+        let made = self.call("POST", "/api/v1/auth/register/tenant", "", Some(&body)).await;
+        assert_eq!(made.status, 200, "{}", made.text());
+        let made = made.json();
+        let text = |pointer: &str| made.pointer(pointer).unwrap().as_str().unwrap().to_owned();
+        Shop {
+            id: text("/tenant/id"),
+            slug: slug.to_owned(),
+            key: format!("key:{}", text("/tenant/api_key")),
+            owner_email: text("/owner_user/email"),
+            owner_password: text("/owner_user/temporary_password"),
+        }
+    }
+
+    /// Signs in and returns the answer.
+    pub(crate) async fn login(&self, slug: &str, email: &str, password: &str) -> Response {
+        let body = json!({"email": email, "password": password, "tenant_slug": slug});
+        self.call("POST", "/api/v1/auth/login", "", Some(&body)).await
+    }
+
+    /// Signs the owner in and returns the credential.
+    pub(crate) async fn owner(&self, shop: &Shop) -> String {
+        let tokens = self.login(&shop.slug, &shop.owner_email, &shop.owner_password).await;
+        assert_eq!(tokens.status, 200, "{}", tokens.text());
+        format!("token:{}", tokens.json()["access_token"].as_str().unwrap())
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Response {

@@ -15,7 +15,7 @@ pub use model::{Context, ErrorDetails, Event, Metrics, Severity, Source, Tags};
 pub use parse::{BatchForm, EventParser, ParsedBatch};
 pub use path::nearest_of;
 pub use path::{FieldPath, FieldType};
-pub use schema::Dialect;
+pub use schema::{Dialect, V1_EVENT_TYPES};
 pub use size::event_bytes;
 pub use validate::{
     EventRules, MAX_EVENT_TYPE_BYTES, MAX_STATED_BYTES, MAX_TAG_NAME_CHARS, MAX_TAG_VALUE_CHARS,

@@ -11,7 +11,7 @@ pub enum Dialect {
 }
 
 /// The event types of `/api/v1`.
-pub(super) const V1_EVENT_TYPES: [&str; 5] =
+pub const V1_EVENT_TYPES: [&str; 5] =
     ["api_call", "user_action", "system_event", "error_event", "custom_event"];
 
 /// An object that holds fields.

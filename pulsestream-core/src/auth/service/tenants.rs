@@ -118,6 +118,15 @@ impl AuthService {
         .map(TenantProfile::from)
     }
 
+    /// Returns the events a tenant may send per minute and per month. For services of this process: it checks no caller.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn tenant_limits(&self, tenant: TenantId) -> Result<(u32, u64)> {
+        let tenant = self.tenant_of(tenant, "auth.tenant_limits").await?;
+        Ok((tenant.rate_limit_per_minute, tenant.max_events_per_month))
+    }
+
     /// Sets the limits of a tenant, or stops and starts it. For the operator: it checks no caller.
     ///
     /// # Errors

@@ -1,0 +1,156 @@
+//! The `Idempotency-Key` header: the first answer again, whoever asks how often.
+
+use std::collections::HashSet;
+use std::future::Future;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::Response;
+use bytes::Bytes;
+use pulsestream_core::id::{TenantId, derive_uuid};
+use pulsestream_core::ports::cache::CacheOptions;
+use pulsestream_core::{Error, ErrorKind, Retry};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::app::App;
+use crate::credentials::single;
+use crate::failure::{Answer, Failure};
+
+const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
+/// Tells a client that an answer is a repetition.
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+const MAX_KEY_BYTES: usize = 255;
+/// For how long an answer is kept.
+const KEPT: Duration = Duration::from_secs(86_400);
+
+/// A key of the client's, made unique for the operation.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct IdempotencyKey(u128);
+
+impl IdempotencyKey {
+    /// Reads the header.
+    pub(crate) fn of(headers: &HeaderMap, operation: &'static str) -> Answer<Option<Self>> {
+        if !headers.contains_key(&HEADER) {
+            return Ok(None);
+        }
+        let key = single(headers, &HEADER).map(str::trim).filter(|key| key.len() <= MAX_KEY_BYTES);
+        let key = key.ok_or_else(|| {
+            let message =
+                format!("Idempotency-Key must be given once, with 1 to {MAX_KEY_BYTES} printable characters");
+            Failure::bad_request("invalid_idempotency_key", message)
+        })?;
+        Ok(Some(Self(derive_uuid(operation.as_bytes(), key.as_bytes()))))
+    }
+
+    /// Returns an id for the thing that the request makes: the same for the same key, so that a retry makes it once even
+    /// when the first answer was forgotten.
+    pub(crate) fn derive(self, tenant: TenantId, index: usize) -> u128 {
+        let mut name = tenant.to_bytes().to_vec();
+        name.extend_from_slice(&self.0.to_be_bytes());
+        name.extend_from_slice(&(index as u64).to_be_bytes());
+        derive_uuid(b"pulsestream.idempotency", &name)
+    }
+}
+
+/// The requests with a key that this process works on.
+#[derive(Debug, Default)]
+pub(crate) struct Busy(Mutex<HashSet<(TenantId, u128)>>);
+
+/// Holds a key until it is dropped.
+struct Held<'b> {
+    busy: &'b Busy,
+    entry: (TenantId, u128),
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.busy.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.entry);
+    }
+}
+
+impl Busy {
+    fn hold(&self, tenant: TenantId, key: IdempotencyKey) -> Answer<Held<'_>> {
+        let entry = (tenant, key.0);
+        if self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(entry) {
+            return Ok(Held { busy: self, entry });
+        }
+        let message = "the first request under this Idempotency-Key is still worked on";
+        let error = Error::new(ErrorKind::Conflict, "http.idempotency", message);
+        Err(error.with_retry(Retry::After(Duration::from_secs(1))).into())
+    }
+}
+
+/// What is kept of an answer.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    /// Digest of the body that it answers.
+    body: String,
+    status: u16,
+    answer: Box<RawValue>,
+}
+
+/// Does something and answers; under a key the first success is kept for a day and repeated.
+///
+/// Another body under the same key is refused with 422. A failure is not kept, so that it can be tried again.
+pub(crate) async fn once<T, F>(
+    app: &App,
+    tenant: TenantId,
+    key: Option<IdempotencyKey>,
+    body: &[u8],
+    status: StatusCode,
+    work: F,
+) -> Answer<Response>
+where
+    T: Serialize,
+    F: Future<Output = Answer<T>>,
+{
+    let Some(key) = key else {
+        return respond(status, serialize(&work.await?)?.into());
+    };
+    let _held = app.busy.hold(tenant, key)?;
+    let slot = format!("idempotency:{:032x}", key.0);
+    let digest = format!("{:032x}", derive_uuid(b"pulsestream.idempotency.body", body));
+    if let Some(kept) = app.cache.get(tenant, &slot).await?
+        && let Ok(kept) = serde_json::from_slice::<Kept>(&kept)
+    {
+        if kept.body != digest {
+            return Err(another_body());
+        }
+        let status = StatusCode::from_u16(kept.status).unwrap_or(status);
+        let mut response = respond(status, Bytes::copy_from_slice(kept.answer.get().as_bytes()))?;
+        response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+        return Ok(response);
+    }
+    let answer = serialize(&work.await?)?;
+    let raw = RawValue::from_string(answer.clone()).map_err(unwritable)?;
+    let kept = serialize(&Kept { body: digest, status: status.as_u16(), answer: raw })?;
+    let options = CacheOptions { ttl: KEPT, tags: &[] };
+    // The work is done: an answer that cannot be kept is an answer still.
+    if let Err(error) = app.cache.set(tenant, &slot, kept.into_bytes(), options).await {
+        tracing::warn!(%error, "an answer is not kept for its Idempotency-Key");
+    }
+    respond(status, answer.into())
+}
+
+/// The refusal of a second body under a key.
+pub(crate) fn another_body() -> Failure {
+    let message = "this Idempotency-Key came with another body before";
+    Failure::unprocessable("idempotency_key_reused", message)
+}
+
+fn serialize<T: Serialize>(value: &T) -> Answer<String> {
+    serde_json::to_string(value).map_err(unwritable)
+}
+
+fn unwritable(error: serde_json::Error) -> Failure {
+    Error::new(ErrorKind::Internal, "http.answer", "the answer cannot be written").with_source(error).into()
+}
+
+fn respond(status: StatusCode, body: Bytes) -> Answer<Response> {
+    let mut response = Response::new(axum::body::Body::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(response)
+}

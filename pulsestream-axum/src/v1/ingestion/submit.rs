@@ -1,0 +1,318 @@
+//! Sending events, one or many.
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use pulsestream_core::event::{BatchForm, Dialect, Event, Severity};
+use pulsestream_core::id::{EventId, TenantId};
+use pulsestream_core::ingest::{Accepted, IngestOptions};
+use pulsestream_core::time::Timestamp;
+use pulsestream_core::{Error, ErrorKind, FieldError};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+use crate::access::Caller;
+use crate::app::App;
+use crate::body::JsonBytes;
+use crate::failure::{Answer, Failure};
+use crate::idempotency::{self, IdempotencyKey};
+
+/// An event as clients send it. Fields that are not known are ignored.
+#[derive(Debug, Deserialize, ToSchema)]
+#[allow(dead_code, reason = "the schema of what the event parser of the core reads")]
+pub(crate) struct EventIn {
+    #[schema(min_length = 1, max_length = 100)]
+    event_id: Option<String>,
+    event_type: EventType,
+    #[schema(min_length = 1, max_length = 200)]
+    title: String,
+    #[schema(max_length = 2000)]
+    message: Option<String>,
+    #[serde(default)]
+    #[schema(value_type = SeverityName)]
+    severity: Severity,
+    source: SourceIn,
+    context: Option<ContextIn>,
+    metrics: Option<MetricsIn>,
+    error_details: Option<ErrorDetailsIn>,
+    /// At most 10 MiB.
+    payload: Option<Map<String, Value>>,
+    metadata: Option<Map<String, Value>>,
+    /// Now, when absent; at most 5 minutes ahead.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    timestamp: Option<Timestamp>,
+    /// Another name of `timestamp`.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    event_timestamp: Option<Timestamp>,
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[allow(dead_code, reason = "a schema")]
+enum EventType {
+    ApiCall,
+    UserAction,
+    SystemEvent,
+    ErrorEvent,
+    CustomEvent,
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = Severity)]
+#[allow(dead_code, reason = "a schema")]
+pub(crate) enum SeverityName {
+    Info,
+    Warning,
+    Error,
+    Critical,
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[allow(dead_code, reason = "a schema")]
+struct SourceIn {
+    #[schema(min_length = 1, max_length = 100)]
+    service: String,
+    #[schema(min_length = 1, max_length = 500)]
+    endpoint: String,
+    #[schema(min_length = 1, max_length = 10)]
+    method: String,
+    #[schema(max_length = 20)]
+    version: Option<String>,
+    #[schema(max_length = 50)]
+    environment: Option<String>,
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[allow(dead_code, reason = "a schema")]
+struct ContextIn {
+    user_id: Option<String>,
+    session_id: Option<String>,
+    request_id: Option<String>,
+    ip_address: Option<String>,
+    #[schema(max_length = 500)]
+    user_agent: Option<String>,
+    referrer: Option<String>,
+    tags: Option<std::collections::BTreeMap<String, String>>,
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[allow(dead_code, reason = "a schema")]
+struct MetricsIn {
+    #[schema(minimum = 0)]
+    response_time_ms: Option<f64>,
+    #[schema(minimum = 100, maximum = 599)]
+    status_code: Option<u16>,
+    #[schema(minimum = 0)]
+    request_size_bytes: Option<u64>,
+    #[schema(minimum = 0)]
+    response_size_bytes: Option<u64>,
+    cache_hit: Option<bool>,
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[allow(dead_code, reason = "a schema")]
+struct ErrorDetailsIn {
+    #[schema(max_length = 100)]
+    error_code: Option<String>,
+    #[schema(max_length = 1000)]
+    error_message: Option<String>,
+    stack_trace: Option<String>,
+    #[schema(max_length = 100)]
+    error_type: Option<String>,
+}
+
+/// Many events.
+#[derive(Debug, Deserialize, ToSchema)]
+#[allow(dead_code, reason = "the schema of what the event parser of the core reads")]
+pub(crate) struct BatchIn {
+    #[schema(min_items = 1, max_items = 1000)]
+    events: Vec<EventIn>,
+    /// One is made up when absent.
+    batch_id: Option<String>,
+    source_application: Option<String>,
+}
+
+/// What became of one event.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct EventAnswer {
+    success: bool,
+    /// Null for an event that could not be read.
+    #[schema(value_type = Option<String>)]
+    event_id: Option<EventId>,
+    #[schema(value_type = String, format = DateTime)]
+    ingested_at: Timestamp,
+    /// `completed`, or `failed`.
+    processing_status: &'static str,
+    message: String,
+    errors: Option<Vec<String>>,
+}
+
+impl EventAnswer {
+    fn accepted(accepted: Accepted) -> Self {
+        let message = if accepted.duplicate {
+            "duplicate: an event with this event_id is stored already, and nothing changed"
+        } else {
+            "the event is stored"
+        };
+        Self {
+            success: true,
+            event_id: Some(accepted.id),
+            ingested_at: accepted.received_at,
+            processing_status: "completed",
+            message: message.to_owned(),
+            errors: None,
+        }
+    }
+
+    fn refused(error: &Error, at: Timestamp) -> Self {
+        let fields = error.fields();
+        let errors = if fields.is_empty() {
+            vec![error.message().to_owned()]
+        } else {
+            fields.iter().map(describe).collect()
+        };
+        Self {
+            success: false,
+            event_id: None,
+            ingested_at: at,
+            processing_status: "failed",
+            message: format!("the event is refused: {}", error.message()),
+            errors: Some(errors),
+        }
+    }
+}
+
+/// `/metrics/status_code` becomes `metrics.status_code`.
+fn describe(field: &FieldError) -> String {
+    let place = field.pointer.trim_start_matches('/').replace('/', ".");
+    if place.is_empty() { field.message.clone() } else { format!("{place}: {}", field.message) }
+}
+
+/// What became of a batch. `successful_count` and `failed_count` repeat two numbers, because clients read either name.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct BatchAnswer {
+    batch_id: String,
+    total_events: usize,
+    successful_events: usize,
+    failed_events: usize,
+    successful_count: usize,
+    failed_count: usize,
+    #[schema(value_type = String, format = DateTime)]
+    ingested_at: Timestamp,
+    /// One for each event, in the order sent.
+    results: Vec<EventAnswer>,
+    /// `completed`, `partial` or `failed`.
+    processing_status: &'static str,
+}
+
+impl BatchAnswer {
+    fn new(batch_id: String, outcomes: Vec<Result<Accepted, Error>>, at: Timestamp) -> Self {
+        let total = outcomes.len();
+        let good = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+        let answer = |outcome: Result<Accepted, Error>| match outcome {
+            Ok(accepted) => EventAnswer::accepted(accepted),
+            Err(error) => EventAnswer::refused(&error, at),
+        };
+        Self {
+            batch_id,
+            total_events: total,
+            successful_events: good,
+            failed_events: total - good,
+            successful_count: good,
+            failed_count: total - good,
+            ingested_at: at,
+            results: outcomes.into_iter().map(answer).collect(),
+            processing_status: match good {
+                0 => "failed",
+                _ if good < total => "partial",
+                _ => "completed",
+            },
+        }
+    }
+}
+
+pub(super) async fn one(
+    State(app): State<App>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: JsonBytes,
+) -> Answer<Response> {
+    let tenant = caller.tenant();
+    let key = IdempotencyKey::of(&headers, "v1.events")?;
+    let work = async {
+        let options = options(&app, tenant).await?;
+        let ingest = app.ps.ingest();
+        let mut parser = ingest.parser(Dialect::V1);
+        let Some(key) = key else {
+            let accepted = ingest.ingest(tenant, parser.event(&body)?, options).await?;
+            return Ok(EventAnswer::accepted(accepted));
+        };
+        let id = EventId::from_u128(key.derive(tenant, 0));
+        let event = parser.event_or_id(&body, &id)?;
+        let accepted = ingest.ingest(tenant, event.clone(), options).await?;
+        // The first answer was forgotten if the id that the key stands for is there already.
+        if accepted.duplicate && accepted.id == id {
+            return first_answer(&app, tenant, &event).await;
+        }
+        Ok(EventAnswer::accepted(accepted))
+    };
+    idempotency::once(&app, tenant, key, &body, StatusCode::OK, work).await
+}
+
+pub(super) async fn batch(
+    State(app): State<App>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: JsonBytes,
+) -> Answer<Response> {
+    let tenant = caller.tenant();
+    let key = IdempotencyKey::of(&headers, "v1.events.batch")?;
+    let work = async {
+        let options = options(&app, tenant).await?;
+        let ingest = app.ps.ingest();
+        let parsed = ingest.parser(Dialect::V1).batch(&body, BatchForm::Envelope).map_err(too_many)?;
+        if parsed.events.is_empty() {
+            return Err(Failure::bad_request("empty_batch", "the batch has no events"));
+        }
+        let batch_id = match parsed.batch_id {
+            Some(given) => given.as_str().to_owned(),
+            None => EventId::from_u128(app.ps.env().uuid_v7()?).to_string(),
+        };
+        let outcomes = ingest.ingest_batch(tenant, parsed.events, options).await?;
+        Ok(BatchAnswer::new(batch_id, outcomes, app.ps.env().now()))
+    };
+    idempotency::once(&app, tenant, key, &body, StatusCode::OK, work).await
+}
+
+async fn options(app: &App, tenant: TenantId) -> Answer<IngestOptions> {
+    let limits = app.tenant_limits(tenant).await?;
+    Ok(IngestOptions { dialect: Dialect::V1, durability: None, limits })
+}
+
+/// Tells from the stored event what the first request under a key was answered, or that it was another request.
+async fn first_answer(app: &App, tenant: TenantId, sent: &Event) -> Answer<EventAnswer> {
+    let stored = app.ps.event_store().get(tenant, std::slice::from_ref(&sent.id)).await?.pop().flatten();
+    let Some(stored) = stored else {
+        return Err(
+            Error::new(ErrorKind::Unavailable, "events.submit", "the event was deleted meanwhile").into()
+        );
+    };
+    // A timestamp that the client left out was filled in, with another time.
+    let same =
+        Event { timestamp: stored.timestamp, received_at: stored.received_at, ..sent.clone() } == stored;
+    if !same {
+        return Err(idempotency::another_body());
+    }
+    let accepted = Accepted { id: stored.id, received_at: stored.received_at, duplicate: false };
+    Ok(EventAnswer::accepted(accepted))
+}
+
+/// A batch with too many events is a body that does not validate.
+fn too_many(error: Error) -> Failure {
+    if error.kind() != ErrorKind::TooLarge {
+        return error.into();
+    }
+    Failure::invalid_body(vec![FieldError::new("/events", "too_long", error.message().to_owned())])
+}
