@@ -1,0 +1,191 @@
+//! The file system of the operating system.
+
+use std::fs::{DirBuilder, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::OFlags;
+
+use super::{File, Lock, OpenMode, Storage};
+
+/// A folder of the file system; files have mode 0600 and sub-folders 0700.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+}
+
+impl Folder {
+    /// Names the folder; nothing is opened or created yet.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// Returns the path of the folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn place(&self, name: &str) -> PathBuf {
+        if name.is_empty() { self.path.clone() } else { self.path.join(name) }
+    }
+
+    fn options() -> OpenOptions {
+        let mut options = OpenOptions::new();
+        let flags = (OFlags::NOFOLLOW | OFlags::CLOEXEC).bits();
+        options.read(true).mode(0o600).custom_flags(flags.cast_signed());
+        options
+    }
+}
+
+impl Storage for Folder {
+    fn open(&self, name: &str, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+        let mut options = Self::options();
+        match mode {
+            OpenMode::Read => {}
+            OpenMode::Write => {
+                options.write(true);
+            }
+            OpenMode::Create => {
+                options.write(true).create_new(true);
+            }
+        }
+        let file = options.open(self.place(name))?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        }
+        Ok(Arc::new(Handle(file)))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        std::fs::rename(self.place(from), self.place(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        std::fs::remove_file(self.place(name))
+    }
+
+    fn list(&self, directory: &str) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(self.place(directory))? {
+            let entry = entry?;
+            if entry.file_type()?.is_file() {
+                names.extend(entry.file_name().into_string());
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn create_dir(&self, directory: &str) -> io::Result<()> {
+        let place = self.place(directory);
+        let mut builder = DirBuilder::new();
+        builder.mode(0o700).recursive(directory.is_empty());
+        match builder.create(&place) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            other => other?,
+        }
+        let kind = std::fs::symlink_metadata(&place)?.file_type();
+        if kind.is_dir() || (directory.is_empty() && place.is_dir()) {
+            Ok(())
+        } else {
+            Err(io::Error::from(io::ErrorKind::NotADirectory))
+        }
+    }
+
+    fn sync_dir(&self, directory: &str) -> io::Result<()> {
+        std::fs::File::open(self.place(directory))?.sync_all()
+    }
+
+    fn lock(&self, name: &str) -> io::Result<Lock> {
+        let mut options = Self::options();
+        // The content is the owner's process id, so a loser must not cut it.
+        let mut file = options.write(true).create(true).truncate(false).open(self.place(name))?;
+        match file.try_lock() {
+            Ok(()) => {
+                file.set_len(0)?;
+                file.write_all(std::process::id().to_string().as_bytes())?;
+                Ok(Lock::Held(Box::new(file)))
+            }
+            Err(TryLockError::WouldBlock) => {
+                let mut text = String::new();
+                file.seek(SeekFrom::Start(0))?;
+                file.take(20).read_to_string(&mut text)?;
+                Ok(Lock::Taken(text.trim().parse().unwrap_or(0)))
+            }
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+}
+
+/// `read_exact_at` and `write_all_at` of the standard library already continue after `EINTR` and short counts.
+#[derive(Debug)]
+struct Handle(std::fs::File);
+
+impl File for Handle {
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        self.0.read_exact_at(bytes, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn set_len(&self, bytes: u64) -> io::Result<()> {
+        self.0.set_len(bytes)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_private_and_links_are_refused() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let place = tempfile::tempdir().unwrap();
+        let folder = Folder::new(place.path().join("store"));
+        folder.create_dir("").unwrap();
+        folder.create_dir("wal").unwrap();
+        folder.create_dir("wal").unwrap();
+        let file = folder.open("wal/one", OpenMode::Create).unwrap();
+        file.write_at(b"hello", 3).unwrap();
+        let mut bytes = [9; 8];
+        file.read_at(&mut bytes, 0).unwrap();
+        assert_eq!(&bytes, b"\0\0\0hello");
+        assert_eq!(file.read_at(&mut bytes, 1).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        let mode = |name: &str| std::fs::metadata(folder.place(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode("wal"), mode("wal/one")), (0o700, 0o600));
+
+        std::os::unix::fs::symlink(folder.place("wal/one"), folder.place("wal/two")).unwrap();
+        let refused = folder.open("wal/two", OpenMode::Write).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(rustix::io::Errno::LOOP.raw_os_error()));
+        std::os::unix::fs::symlink(folder.place("wal"), folder.place("segments")).unwrap();
+        assert!(folder.create_dir("segments").is_err());
+        assert_eq!(folder.list("wal").unwrap(), ["one"]);
+    }
+
+    #[test]
+    fn the_second_lock_names_the_first_owner() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = Folder::new(place.path());
+        let first = folder.lock("lock").unwrap();
+        assert!(matches!(first, Lock::Held(_)));
+        match folder.lock("lock").unwrap() {
+            Lock::Taken(pid) => assert_eq!(pid, std::process::id()),
+            Lock::Held(_) => panic!("two owners"),
+        }
+        drop(first);
+        assert!(matches!(folder.lock("lock").unwrap(), Lock::Held(_)));
+    }
+}
