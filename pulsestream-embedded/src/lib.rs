@@ -4,6 +4,14 @@
 #![forbid(unsafe_code)]
 
 mod bytes;
+mod cache;
+mod column;
 mod error;
+mod field;
+mod hot;
+mod pack;
+mod part;
+mod record;
+mod segment;
 pub mod storage;
 mod wal;

@@ -78,6 +78,51 @@ impl CompiledFilter {
     }
 }
 
+/// One leaf of an expression, prepared to be asked of values instead of events: for stores that hold columns.
+#[derive(Debug, Clone)]
+pub struct Predicate(Question);
+
+#[derive(Debug, Clone)]
+enum Question {
+    Test { test: Test, negated: bool },
+    Search(CaselessFinder),
+}
+
+impl Predicate {
+    /// Prepares `expr`; `None` when it is no leaf. The leaf is true for an event when it [holds](Self::holds) for the value of its
+    /// field, and [`Expr::Text`] when it holds for the title or for the message.
+    ///
+    /// # Errors
+    /// `Invalid` when a regular expression does not compile, which those of a [`Filter`](super::Filter) do.
+    pub fn new(expr: &Expr) -> Result<Option<Self>, crate::Error> {
+        let refuse = |problem: Problem| {
+            crate::Error::invalid("filter.predicate", "", problem.code, problem.message.into_owned())
+        };
+        let test = |test, negated| Some(Self(Question::Test { test, negated }));
+        Ok(match expr {
+            Expr::Compare { field, op: CompareOp::Ne, value } => {
+                test(Test::compare(field, CompareOp::Eq, value).map_err(refuse)?, true)
+            }
+            Expr::Compare { field, op, value } => {
+                test(Test::compare(field, *op, value).map_err(refuse)?, false)
+            }
+            Expr::In { field, values } => test(Test::one_of(field, values), false),
+            Expr::Exists(_) => test(Test::Exists, false),
+            Expr::Text(text) => Some(Self(Question::Search(CaselessFinder::new(text)))),
+            Expr::True | Expr::And(_) | Expr::Or(_) | Expr::Not(_) => None,
+        })
+    }
+
+    /// Returns whether it holds for a value.
+    pub fn holds(&self, value: &ValueRef<'_>) -> bool {
+        match (&self.0, value) {
+            (Question::Test { test, negated }, value) => test.holds(value) != *negated,
+            (Question::Search(finder), ValueRef::Text(text)) => finder.is_in(text),
+            (Question::Search(_), _) => false,
+        }
+    }
+}
+
 impl Node {
     fn new(expr: &Expr) -> Result<Self, Problem> {
         Ok(match expr {

@@ -23,7 +23,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 pub use check::{MAX_DEPTH, MAX_IN_VALUES, MAX_PREDICATES, MAX_REGEX_BYTES};
-pub use compile::CompiledFilter;
+pub use compile::{CompiledFilter, Predicate};
 pub use expr::{CompareOp, Expr};
 
 use crate::error::{Error, ErrorKind, FieldError, Result};

@@ -32,7 +32,7 @@ pub(crate) fn recover(
     sealed: u64,
     mut apply: impl FnMut(u64, &[u8]) -> FaultResult<()>,
 ) -> FaultResult<Recovered> {
-    let Listing { files, spares } = list(storage)?;
+    let Listing { files, spares, unfinished } = list(storage)?;
     let headers = files.iter().map(|name| read_header(storage, name)).collect::<FaultResult<Vec<_>>>()?;
     let mut expected = headers.first().map_or(sealed, |header| header.start);
     if expected > sealed {
@@ -70,19 +70,25 @@ pub(crate) fn recover(
             }
         }
     }
+    for name in unfinished {
+        storage.remove(&name).map_err(|source| Fault::io("remove", &name, source))?;
+    }
     start.position = expected.max(sealed);
     let wal = Wal::new(Arc::clone(storage), options, start);
     Ok(Recovered { wal, truncated_bytes })
 }
 
+#[derive(Default)]
 struct Listing {
     files: Vec<String>,
     spares: Vec<String>,
+    /// Files that a crash left while they were prepared.
+    unfinished: Vec<String>,
 }
 
 fn list(storage: &Arc<dyn Storage>) -> FaultResult<Listing> {
     let listed = storage.list(DIRECTORY).map_err(|source| Fault::io("list", DIRECTORY, source))?;
-    let mut listing = Listing { files: Vec::new(), spares: Vec::new() };
+    let mut listing = Listing::default();
     for name in listed {
         let path = format!("{DIRECTORY}/{name}");
         if name.ends_with(".wal") {
@@ -90,7 +96,7 @@ fn list(storage: &Arc<dyn Storage>) -> FaultResult<Listing> {
         } else if name.ends_with(".spare") {
             listing.spares.push(path);
         } else if name.ends_with(".new") {
-            storage.remove(&path).map_err(|source| Fault::io("remove", &path, source))?;
+            listing.unfinished.push(path);
         }
     }
     Ok(listing)

@@ -13,7 +13,8 @@ use crate::text::Text;
 pub struct JsonRef<'a>(&'a str);
 
 impl<'a> JsonRef<'a> {
-    pub(super) fn of_normal_form(text: &'a str) -> Self {
+    /// Wraps a text that is in normal form already, as stores keep it; another text finds nothing of sense.
+    pub fn of_normal_form(text: &'a str) -> Self {
         Self(text)
     }
 
@@ -37,12 +38,17 @@ impl<'a> JsonRef<'a> {
     }
 
     /// Returns the value at a path of keys and array positions; `None` when there is none.
-    pub(super) fn find(self, path: &[Text]) -> Option<Self> {
+    pub fn find(self, path: &[Text]) -> Option<Self> {
         path.iter().try_fold(self, |value, segment| match value.0.as_bytes().first()? {
             b'{' => value.member(segment),
             b'[' => Elements::of(value).nth(array_position(segment)?),
             _ => None,
         })
+    }
+
+    /// Visits every leaf as [`JsonObject::leaves`](super::JsonObject::leaves) does.
+    pub fn leaves(self, visit: &mut dyn FnMut(&[&str], ValueRef<'a>)) {
+        leaves(self, visit);
     }
 
     fn member(self, wanted: &str) -> Option<Self> {

@@ -1,0 +1,16 @@
+//! Sealed segments: immutable columns in one file, sorted by (tenant, time, id).
+
+mod format;
+mod ids;
+mod reader;
+mod shred;
+mod text;
+mod writer;
+
+pub(crate) use format::{Footer, TenantRange};
+pub(crate) use ids::{IdHasher, Ids};
+pub(crate) use reader::{Segment, next_part_key};
+pub(crate) use writer::{SegmentOptions, SegmentWriter};
+
+/// The sub-folder of the segments.
+pub(crate) const DIRECTORY: &str = "segments";

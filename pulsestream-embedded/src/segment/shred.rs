@@ -1,0 +1,151 @@
+//! Finding the paths into an application's own data that deserve a column.
+
+use std::collections::{HashMap, HashSet};
+
+use pulsestream_core::event::{FieldPath, JsonRef, ValueRef};
+use pulsestream_core::text::Text;
+
+use crate::column::DictBuilder;
+use crate::field::TextField;
+use crate::part::Dynamic;
+use crate::record::{Record, tag_pairs};
+
+/// Paths looked at in one segment.
+const MAX_PATHS: usize = 128;
+/// A path that fewer than one row in so many has gets no column.
+const RARE: usize = 64;
+
+/// Columns of paths while a segment is written.
+///
+/// A column must answer exactly as the text does. Leaves tell everything about a path except where one row has a value and
+/// another row an object or array that continues the path: such paths are read from the text.
+#[derive(Debug, Default)]
+pub(super) struct Shredder {
+    paths: HashMap<Box<[u8]>, usize>,
+    columns: Vec<Candidate>,
+    /// Paths that other leaves continue.
+    inner: HashSet<Box<[u8]>>,
+    rows: usize,
+    key: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Candidate {
+    key: Box<[u8]>,
+    builder: DictBuilder,
+    present: usize,
+    /// Too many different texts to be worth a dictionary.
+    given_up: bool,
+}
+
+impl Shredder {
+    /// Looks at the next row.
+    pub(super) fn push(&mut self, record: &Record<'_>) {
+        if let Some(tags) = record.texts[TextField::Tags.index()] {
+            for (name, value) in tag_pairs(tags) {
+                if let Ok(value) = std::str::from_utf8(value) {
+                    self.start_key(TextField::Tags);
+                    self.push_segment(name);
+                    self.add(&ValueRef::Text(value.into()), 1);
+                }
+            }
+        }
+        for field in [TextField::Payload, TextField::Metadata] {
+            let stored = record.texts[field.index()].and_then(|stored| std::str::from_utf8(stored).ok());
+            let Some(stored) = stored else { continue };
+            JsonRef::of_normal_form(stored).leaves(&mut |segments, value| {
+                self.start_key(field);
+                for segment in segments {
+                    self.push_segment(segment.as_bytes());
+                }
+                self.add(&value, segments.len());
+            });
+        }
+        self.rows += 1;
+    }
+
+    fn start_key(&mut self, field: TextField) {
+        self.key.clear();
+        self.key.push(field as u8);
+    }
+
+    /// Segments have no NUL, so one can stand between them.
+    fn push_segment(&mut self, segment: &[u8]) {
+        self.key.push(0);
+        self.key.extend_from_slice(segment);
+    }
+
+    fn add(&mut self, value: &ValueRef<'_>, depth: usize) {
+        let index = match self.paths.get(self.key.as_slice()) {
+            Some(index) => *index,
+            None => match self.track(depth) {
+                Some(index) => index,
+                None => return,
+            },
+        };
+        let candidate = &mut self.columns[index];
+        if candidate.given_up {
+            return;
+        }
+        candidate.builder.pad_to(self.rows);
+        candidate.builder.push(value);
+        candidate.present += 1;
+        let distinct = candidate.builder.distinct();
+        if distinct > 4_096 && distinct > candidate.present / 2 && !candidate.builder.is_numeric() {
+            candidate.given_up = true;
+            candidate.builder = DictBuilder::default();
+        }
+    }
+
+    /// Starts a column for the path in `key`, unless there are too many.
+    fn track(&mut self, depth: usize) -> Option<usize> {
+        // Whatever this path continues cannot be told by leaves alone.
+        if depth > 1 {
+            let ends: Vec<usize> =
+                self.key.iter().enumerate().skip(2).filter(|(_, byte)| **byte == 0).map(|(at, _)| at).collect();
+            for end in ends {
+                if !self.inner.contains(&self.key[..end]) {
+                    self.inner.insert(self.key[..end].into());
+                }
+            }
+        }
+        if self.columns.len() >= MAX_PATHS {
+            return None;
+        }
+        let key: Box<[u8]> = self.key.as_slice().into();
+        self.paths.insert(key.clone(), self.columns.len());
+        self.columns.push(Candidate { key, builder: DictBuilder::default(), present: 0, given_up: false });
+        Some(self.columns.len() - 1)
+    }
+
+    /// Returns the columns that are worth it.
+    pub(super) fn finish(self) -> Vec<(FieldPath, Dynamic)> {
+        let Self { columns, inner, rows, .. } = self;
+        let mut chosen = Vec::new();
+        for mut candidate in columns {
+            let is_rare = candidate.present * RARE < rows;
+            if is_rare || candidate.given_up || inner.contains(&candidate.key) {
+                continue;
+            }
+            let Some(path) = path_of(&candidate.key) else { continue };
+            candidate.builder.pad_to(rows);
+            chosen.push((path, Dynamic::from_builder(candidate.builder)));
+        }
+        chosen
+    }
+}
+
+/// Returns the path of a key, unless one of its segments could also be a position in an array.
+fn path_of(key: &[u8]) -> Option<FieldPath> {
+    let (field, rest) = key.split_first()?;
+    let segments = rest.get(1..)?.split(|byte| *byte == 0);
+    let segments: Vec<Text> = segments.map(|one| std::str::from_utf8(one).ok().map(Text::from)).collect::<Option<_>>()?;
+    if *field == TextField::Tags as u8 {
+        return segments.into_iter().next().map(FieldPath::Tag);
+    }
+    let may_be_position = |segment: &Text| !segment.is_empty() && segment.bytes().all(|byte| byte.is_ascii_digit());
+    if segments.iter().any(may_be_position) {
+        return None;
+    }
+    Some(if *field == TextField::Metadata as u8 { FieldPath::Metadata(segments) } else { FieldPath::Payload(segments) })
+}
