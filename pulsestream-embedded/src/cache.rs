@@ -22,6 +22,8 @@ pub(crate) enum CacheKey {
     IdFilter,
     Errors,
     TailOrder(u16),
+    /// Numbers of the values of a path, with the epoch of their interner.
+    Interned(FieldPath, u64),
 }
 
 /// Columns by part and key; the least recently used go first when the budget is exceeded.

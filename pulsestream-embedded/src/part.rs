@@ -12,6 +12,7 @@ use crate::column::{DictBuilder, DictColumn};
 use crate::error::FaultResult;
 use crate::field::{IntField, NumberField, TextField};
 use crate::record::{Record, tag_pairs};
+use crate::segment::IdHasher;
 
 /// Numbers with more different values than this are kept as an array, not as a dictionary.
 pub(crate) const MAX_NUMBER_DICTIONARY: usize = 1_024;
@@ -35,6 +36,19 @@ pub(crate) trait Rows: fmt::Debug + Send + Sync {
 
     /// Reads a number field.
     fn load_numbers(&self, field: NumberField) -> FaultResult<Vec<f64>>;
+
+    /// Returns whether a text field is kept as a column, so that a filter asks once for each different text.
+    fn keeps_dict(&self, field: TextField) -> bool;
+
+    /// Returns the live row of an id of a tenant, whose hash is given too.
+    fn find_id(
+        &self,
+        cache: &Cache,
+        hasher: IdHasher,
+        tenant: TenantId,
+        id: &[u8],
+        hash: u64,
+    ) -> FaultResult<Option<u32>>;
 
     /// Reads the column of a text field if it is kept as one.
     fn load_dict(&self, field: TextField) -> FaultResult<Option<DictColumn>>;

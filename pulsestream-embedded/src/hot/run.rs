@@ -7,13 +7,13 @@ use pulsestream_core::event::FieldPath;
 use pulsestream_core::id::TenantId;
 
 use super::Batch;
-use crate::cache::Cache;
+use crate::cache::{Cache, CacheKey};
 use crate::column::{DictBuilder, DictColumn};
 use crate::error::FaultResult;
 use crate::field::{IntField, NumberField, TextField};
 use crate::part::{Dynamic, Records, Rows, Texts};
 use crate::record::Record;
-use crate::segment::{TenantRange, next_part_key};
+use crate::segment::{IdHasher, IdIndex, TenantRange, next_part_key};
 
 /// Some batches, their rows sorted by (tenant, time, id). Columns are built when a query asks for them.
 #[derive(Debug)]
@@ -87,6 +87,10 @@ impl Run {
         Record::decode(self.bytes(row)).unwrap_or(NOTHING)
     }
 
+    fn id(&self, row: usize) -> &[u8] {
+        Record::decode_place(self.bytes(row)).unwrap_or_default().1
+    }
+
     fn tenant(&self, tenant: TenantId) -> Option<&TenantRange> {
         let index = self.tenants.binary_search_by_key(&tenant, |range| range.tenant).ok()?;
         self.tenants.get(index)
@@ -123,6 +127,33 @@ impl Rows for Run {
 
     fn load_numbers(&self, field: NumberField) -> FaultResult<Vec<f64>> {
         Ok((0..self.rows()).map(|row| self.record(row).numbers[field.index()]).collect())
+    }
+
+    fn keeps_dict(&self, field: TextField) -> bool {
+        !field.is_wide()
+    }
+
+    fn find_id(
+        &self,
+        cache: &Cache,
+        hasher: IdHasher,
+        tenant: TenantId,
+        id: &[u8],
+        hash: u64,
+    ) -> FaultResult<Option<u32>> {
+        let Some(range) = self.tenant(tenant) else { return Ok(None) };
+        let index = cache.get(self.key, CacheKey::IdIndex, || {
+            let mut hashes = Vec::with_capacity(self.order.len());
+            for range in &self.tenants {
+                let rows = range.rows.start as usize..range.rows.end as usize;
+                hashes.extend(rows.map(|row| hasher.hash(range.tenant, self.id(row))));
+            }
+            let index = IdIndex::new(&hashes);
+            let bytes = index.heap_bytes();
+            Ok((index, bytes))
+        })?;
+        let is_it = |row: &&u32| range.rows.contains(row) && self.id(**row as usize) == id;
+        Ok(index.candidates(hash).iter().find(is_it).copied())
     }
 
     fn load_dict(&self, field: TextField) -> FaultResult<Option<DictColumn>> {

@@ -273,7 +273,8 @@ pub(crate) struct IdIndex {
 
 impl IdIndex {
     #[allow(clippy::cast_possible_truncation, reason = "a segment has fewer than 2^32 rows")]
-    pub(super) fn new(hashes: &[u64]) -> Self {
+    /// Indexes rows by the hashes of their ids.
+    pub(crate) fn new(hashes: &[u64]) -> Self {
         let bits = bucket_bits(hashes.len());
         let starts = starts(hashes, bits);
         let mut next = starts.clone();
@@ -292,7 +293,8 @@ impl IdIndex {
         &self.rows[self.starts[bucket] as usize..self.starts[bucket + 1] as usize]
     }
 
-    pub(super) fn heap_bytes(&self) -> usize {
+    /// Returns the bytes held.
+    pub(crate) fn heap_bytes(&self) -> usize {
         (self.starts.capacity() + self.rows.capacity()) * 4
     }
 }

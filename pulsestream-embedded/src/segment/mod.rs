@@ -8,7 +8,7 @@ mod text;
 mod writer;
 
 pub(crate) use format::{Footer, TenantRange};
-pub(crate) use ids::{IdHasher, Ids};
+pub(crate) use ids::{IdHasher, IdIndex, Ids};
 pub(crate) use reader::{Segment, next_part_key};
 pub(crate) use writer::{SegmentOptions, SegmentWriter};
 

@@ -124,34 +124,6 @@ impl Segment {
         Ok(filter.may_hold(hash))
     }
 
-    /// Returns the row of an id of a tenant.
-    pub(crate) fn find_id(
-        &self,
-        cache: &Cache,
-        hasher: IdHasher,
-        tenant: TenantId,
-        id: &[u8],
-        hash: u64,
-    ) -> FaultResult<Option<u32>> {
-        let Some(range) = self.inner.footer.tenant(tenant) else { return Ok(None) };
-        if !self.may_hold(cache, hash)? {
-            return Ok(None);
-        }
-        let ids = self.load_ids(cache)?;
-        let index = cache.get(self.inner.key, CacheKey::IdIndex, || {
-            let mut hashes = Vec::with_capacity(ids.len());
-            for range in &self.inner.footer.tenants {
-                let rows = range.rows.start as usize..range.rows.end as usize;
-                hashes.extend(rows.map(|row| ids.with(row, |id| hasher.hash(range.tenant, id))));
-            }
-            let index = IdIndex::new(&hashes);
-            let bytes = index.heap_bytes();
-            Ok((index, bytes))
-        })?;
-        let is_it = |row: &&u32| range.rows.contains(row) && ids.with(**row as usize, |known| known == id);
-        Ok(index.candidates(hash).iter().find(|row| is_it(row) && self.is_live(**row)).copied())
-    }
-
     /// Returns the ids of all rows.
     pub(crate) fn load_ids(&self, cache: &Cache) -> FaultResult<Arc<Ids>> {
         cache.get(self.inner.key, CacheKey::Ids, || {
@@ -297,6 +269,38 @@ impl Rows for Segment {
         }
         let (raw, at) = self.one_block(&name)?;
         unpack_numbers(&raw, self.rows()).ok_or_else(|| Fault::corrupt(&self.inner.name, at, "numbers"))
+    }
+
+    fn keeps_dict(&self, field: TextField) -> bool {
+        let column = self.inner.footer.column(&ColumnName::Text(field));
+        column.is_none_or(|column| column.encoding == Encoding::Dict)
+    }
+
+    fn find_id(
+        &self,
+        cache: &Cache,
+        hasher: IdHasher,
+        tenant: TenantId,
+        id: &[u8],
+        hash: u64,
+    ) -> FaultResult<Option<u32>> {
+        let Some(range) = self.inner.footer.tenant(tenant) else { return Ok(None) };
+        if !self.may_hold(cache, hash)? {
+            return Ok(None);
+        }
+        let ids = self.load_ids(cache)?;
+        let index = cache.get(self.inner.key, CacheKey::IdIndex, || {
+            let mut hashes = Vec::with_capacity(ids.len());
+            for range in &self.inner.footer.tenants {
+                let rows = range.rows.start as usize..range.rows.end as usize;
+                hashes.extend(rows.map(|row| ids.with(row, |id| hasher.hash(range.tenant, id))));
+            }
+            let index = IdIndex::new(&hashes);
+            let bytes = index.heap_bytes();
+            Ok((index, bytes))
+        })?;
+        let is_it = |row: &&u32| range.rows.contains(row) && ids.with(**row as usize, |known| known == id);
+        Ok(index.candidates(hash).iter().find(|row| is_it(row) && self.is_live(**row)).copied())
     }
 
     fn load_dict(&self, field: TextField) -> FaultResult<Option<DictColumn>> {

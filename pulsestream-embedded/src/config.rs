@@ -1,0 +1,89 @@
+//! Settings of the store.
+
+use std::time::Duration;
+
+use pulsestream_core::ports::event_store::Durability;
+use pulsestream_core::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// Settings of an [`EmbeddedStore`](crate::EmbeddedStore); the defaults suit a machine with a few cores and gigabytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EmbeddedConfig {
+    /// What an acknowledgement means unless an append says otherwise: `written` or `durable`.
+    pub durability: Durability,
+    /// Bytes of loaded columns that are kept; default 256 MiB.
+    pub cache_bytes: usize,
+    /// Bytes of fresh events after which they are sealed into a segment; default 32 MiB. Up to three times as much is held while
+    /// sealing lags, then appends wait.
+    pub seal_bytes: usize,
+    /// Fresh events after which they are sealed into a segment; default 65,536.
+    pub seal_events: usize,
+    /// Events up to which segments are merged; default 262,144.
+    pub segment_events: usize,
+    /// Bytes of a log file; default 16 MiB.
+    pub log_file_bytes: u64,
+    /// Bytes of appends that may wait for the disk before more are refused; default 64 MiB.
+    pub queue_bytes: usize,
+    /// Bytes of one append, encoded; default 64 MiB.
+    pub batch_bytes: usize,
+    /// How long an id is remembered at least; default 72 hours.
+    #[serde(with = "pulsestream_core::time::duration_text")]
+    pub idempotency_window: Duration,
+    /// Level of the compression of segments, 1 to 19; default 3.
+    pub compression_level: i32,
+    /// Threads that answer large questions; default 2.
+    pub query_threads: usize,
+}
+
+impl Default for EmbeddedConfig {
+    fn default() -> Self {
+        Self {
+            durability: Durability::Durable,
+            cache_bytes: 256 << 20,
+            seal_bytes: 32 << 20,
+            seal_events: 65_536,
+            segment_events: 262_144,
+            log_file_bytes: 16 << 20,
+            queue_bytes: 64 << 20,
+            batch_bytes: 64 << 20,
+            idempotency_window: Duration::from_secs(72 * 3_600),
+            compression_level: 3,
+            query_threads: 2,
+        }
+    }
+}
+
+impl EmbeddedConfig {
+    /// Checks every setting.
+    ///
+    /// # Errors
+    /// `Invalid` with the name of the setting.
+    pub fn validate(&self) -> Result<()> {
+        let refuse = |pointer: &str, message: &str| {
+            Err(Error::invalid("embedded.config", pointer, "out_of_range", message.to_owned()))
+        };
+        if !matches!(self.durability, Durability::Written | Durability::Durable) {
+            return refuse("/durability", "must be written or durable");
+        }
+        if self.seal_events == 0 || self.seal_events > 1 << 22 {
+            return refuse("/seal_events", "must be 1 to 4,194,304");
+        }
+        if self.segment_events < self.seal_events || self.segment_events > 1 << 22 {
+            return refuse("/segment_events", "must be seal_events to 4,194,304");
+        }
+        if self.log_file_bytes < 4_096 || self.log_file_bytes > 1 << 29 {
+            return refuse("/log_file_bytes", "must be 4 KiB to 512 MiB");
+        }
+        if self.batch_bytes == 0 || self.batch_bytes > 1 << 29 {
+            return refuse("/batch_bytes", "must be 1 byte to 512 MiB");
+        }
+        if !(1..=19).contains(&self.compression_level) {
+            return refuse("/compression_level", "must be 1 to 19");
+        }
+        if !(1..=256).contains(&self.query_threads) {
+            return refuse("/query_threads", "must be 1 to 256");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,275 @@
+//! The leader of a group commit: duplicates out, into the log, visible.
+
+use std::collections::HashSet;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use pulsestream_core::ports::event_store::Partition;
+
+use super::{Engine, MAX_FROZEN, held, partition_index};
+use crate::error::{Fault, FaultResult};
+use crate::hot::{Batch, EncodedBatch, Generation};
+use crate::part::Rows;
+use crate::record::Record;
+use crate::segment::Segment;
+use crate::wal::{Lead, Wal, frame_bytes};
+
+/// A commit that takes longer than this must not block a caller's thread.
+const SLOW_COMMIT: Duration = Duration::from_millis(2);
+
+/// An append on its way.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) batch: EncodedBatch,
+    /// Whether the acknowledgement must survive a power loss.
+    pub(crate) durable: bool,
+}
+
+/// Hashes of ids are random already.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct AsIs(u64);
+
+impl Hasher for AsIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    #[allow(clippy::cast_possible_truncation, reason = "half of a random value is random")]
+    fn write_u128(&mut self, value: u128) {
+        self.0 = value as u64;
+    }
+}
+
+type IdSet = HashSet<u128, BuildHasherDefault<AsIs>>;
+
+/// The one writer of the log.
+#[derive(Debug)]
+pub(crate) struct Leader {
+    engine: Arc<Engine>,
+    pub(crate) wal: Wal,
+    /// Ids of the events that are in no segment yet, by generation, oldest first.
+    ids: Vec<(Arc<Generation>, IdSet)>,
+    /// A moving average of the time a commit takes.
+    commit_time: Duration,
+}
+
+impl Leader {
+    /// Takes over what recovery found: the generations, the last of which takes appends.
+    pub(crate) fn new(engine: Arc<Engine>, wal: Wal) -> Self {
+        let mut ids = Vec::new();
+        for generation in &engine.view().generations {
+            let mut set = IdSet::default();
+            for batch in generation.batches_from(0) {
+                for row in 0..batch.len() {
+                    if let Some((_, id)) = Record::decode_place(batch.record(row)) {
+                        set.insert(engine.hasher.wide_hash(batch.tenant, id));
+                    }
+                }
+            }
+            ids.push((Arc::clone(generation), set));
+        }
+        Self { engine, wal, ids, commit_time: Duration::ZERO }
+    }
+
+    /// Starts a new generation, so that the current one can be sealed.
+    pub(crate) fn freeze(&mut self) {
+        let is_empty = self.ids.last().is_some_and(|(generation, _)| generation.rows() == 0);
+        if is_empty {
+            return;
+        }
+        let generation = Arc::new(Generation::new(self.wal.position()));
+        self.ids.push((Arc::clone(&generation), IdSet::default()));
+        self.engine.change_view(|view| view.generations.push(generation));
+        self.engine.request_seal();
+    }
+
+    /// Forgets what segments hold now.
+    pub(crate) fn sealed(&mut self, position: u64) {
+        self.ids.retain(|(generation, _)| generation.start() >= position);
+        if let Err(fault) = self.wal.release(position) {
+            tracing::warn!(%fault, "cannot reuse a log file");
+        }
+    }
+
+    fn commit_group(&mut self, jobs: Vec<Job>) -> FaultResult<Vec<Vec<bool>>> {
+        self.engine.ensure_writable()?;
+        self.wait_for_room()?;
+        let view = self.engine.view();
+        let recent = self.recent_segments(&view.segments);
+        let sync = jobs.iter().any(|job| job.durable);
+        let mut added = Vec::new();
+        let mut outcomes = Vec::with_capacity(jobs.len());
+        let mut batches = Vec::with_capacity(jobs.len());
+        let outcome = (|| {
+            for job in jobs {
+                let stored = self.select(&job.batch, &recent, &mut added)?;
+                let batch = job.batch.keep(&stored);
+                outcomes.push(stored);
+                if batch.len() > 0 {
+                    batches.push(batch);
+                }
+            }
+            self.write(&mut batches, sync)
+        })();
+        if let Err(fault) = outcome {
+            if let Some((_, set)) = self.ids.last_mut() {
+                added.iter().for_each(|hash| {
+                    set.remove(hash);
+                });
+            }
+            return Err(fault);
+        }
+        self.publish(batches);
+        Ok(outcomes)
+    }
+
+    /// Says for each event whether it is new, and remembers those that are.
+    fn select(
+        &mut self,
+        batch: &EncodedBatch,
+        recent: &[Segment],
+        added: &mut Vec<u128>,
+    ) -> FaultResult<Vec<bool>> {
+        let engine = Arc::clone(&self.engine);
+        let Some(((_, active), frozen)) = self.ids.split_last_mut() else { return Err(Fault::Closed) };
+        let mut stored = Vec::with_capacity(batch.len());
+        for (row, hash) in batch.hashes.iter().enumerate() {
+            let is_known = active.contains(hash)
+                || frozen.iter().any(|(_, set)| set.contains(hash))
+                || is_sealed(&engine, recent, batch, row, *hash)?;
+            if !is_known {
+                active.insert(*hash);
+                added.push(*hash);
+            }
+            stored.push(!is_known);
+        }
+        Ok(stored)
+    }
+
+    /// The segments whose ids are still remembered. Measured from the latest arrival, not from the clock, so that a clock that
+    /// jumps ahead forgets nothing.
+    fn recent_segments(&self, segments: &[Segment]) -> Vec<Segment> {
+        let window = pulsestream_core::time::micros(self.engine.config.idempotency_window);
+        let latest = segments.iter().map(|segment| segment.footer().max_received).max().unwrap_or(i64::MIN);
+        let since = latest.min(self.engine.env.now().as_micros()).saturating_sub(window);
+        let recent = segments.iter().filter(|segment| segment.footer().max_received >= since);
+        // Repeats are mostly of what came last.
+        recent.rev().cloned().collect()
+    }
+
+    #[allow(clippy::cast_possible_truncation, reason = "a batch has fewer than 2^32 events")]
+    fn write(&mut self, batches: &mut [EncodedBatch], sync: bool) -> FaultResult<()> {
+        if batches.is_empty() {
+            return if sync { self.wal.sync() } else { Ok(()) };
+        }
+        self.wal.reserve(batches.iter().map(|batch| frame_bytes(batch.buffer.len())).sum())?;
+        let mut frames: Vec<(&mut [u8], u32)> = batches
+            .iter_mut()
+            .map(|batch| {
+                let events = batch.starts.len() as u32;
+                (batch.buffer.as_mut_slice(), events)
+            })
+            .collect();
+        self.wal.write(&mut frames, sync)
+    }
+
+    fn publish(&mut self, batches: Vec<EncodedBatch>) {
+        let Some((active, _)) = self.ids.last() else { return };
+        let events: usize = batches.iter().map(EncodedBatch::len).sum();
+        let mut position = self.wal.position() - events as u64;
+        let mut touched = [false; pulsestream_core::ports::event_store::PARTITIONS as usize];
+        let mut ends = Vec::with_capacity(batches.len());
+        let mut published = Vec::with_capacity(batches.len());
+        for batch in batches {
+            let (tenant, length) = (batch.tenant, batch.len() as u64);
+            published.push(Batch::new(batch, position));
+            position += length;
+            touched[partition_index(tenant)] = true;
+            ends.push((tenant, position));
+        }
+        active.publish(published);
+        for (tenant, end) in ends {
+            self.engine.set_end(Partition::of(tenant), end);
+        }
+        for (index, _) in touched.iter().enumerate().filter(|(_, touched)| **touched) {
+            self.engine.arrivals[index].notify();
+        }
+        let config = &self.engine.config;
+        if active.rows() >= config.seal_events || active.bytes() >= config.seal_bytes {
+            self.freeze();
+        }
+    }
+
+    /// Waits while too much is in memory, so that it stays bounded when the disk is slower than the callers.
+    fn wait_for_room(&self) -> FaultResult<()> {
+        let engine = &self.engine;
+        if !engine.background {
+            return Ok(());
+        }
+        let mut work = held(&engine.work);
+        while engine.view().frozen() > MAX_FROZEN {
+            if work.stop || engine.is_poisoned() {
+                return Err(Fault::Closed);
+            }
+            if work.last_error.is_some() {
+                return Err(Fault::Full { queue: "sealing" });
+            }
+            work = engine.work_changed.wait(work).unwrap_or_else(PoisonError::into_inner);
+        }
+        Ok(())
+    }
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "segments use the low half of the hash")]
+fn is_sealed(
+    engine: &Engine,
+    recent: &[Segment],
+    batch: &EncodedBatch,
+    row: usize,
+    hash: u128,
+) -> FaultResult<bool> {
+    let low = hash as u64;
+    for segment in recent {
+        if !segment.may_hold(&engine.cache, low)? {
+            continue;
+        }
+        let Some((_, id)) = Record::decode_place(batch.record(row)) else { continue };
+        if segment.find_id(&engine.cache, engine.hasher, batch.tenant, id, low)?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+impl Lead for Leader {
+    type Job = Job;
+    /// For each event, whether it was stored; if not, it is a duplicate.
+    type Done = Vec<bool>;
+
+    fn commit(&mut self, jobs: Vec<Job>) -> Vec<FaultResult<Vec<bool>>> {
+        let count = jobs.len();
+        let started = self.engine.env.monotonic();
+        let outcome = self.commit_group(jobs);
+        let took = self.engine.env.monotonic().saturating_sub(started);
+        self.commit_time = (self.commit_time * 7 + took) / 8;
+        if self.wal.is_poisoned() {
+            self.engine.poisoned.store(true, Ordering::Release);
+        }
+        match outcome {
+            Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
+            Err(fault) => (0..count).map(|_| Err(fault.share())).collect(),
+        }
+    }
+
+    fn is_slow(&self) -> bool {
+        self.commit_time > SLOW_COMMIT
+    }
+}

@@ -1,0 +1,208 @@
+//! Merging segments, and erasing deleted rows from their files.
+
+use std::ops::Range;
+
+use pulsestream_core::id::TenantId;
+
+use super::{Engine, held};
+use crate::cache::Cache;
+use crate::error::{Fault, FaultResult};
+use crate::field::IntField;
+use crate::manifest::{Manifest, SegmentEntry, file_of};
+use crate::part::{Records, Rows};
+use crate::segment::{Ids, Segment, SegmentOptions, SegmentWriter};
+
+/// Segments that are merged at once, at least.
+const FAN_IN: usize = 4;
+/// A segment is rewritten alone when one row in so many is gone.
+const GONE: u64 = 4;
+
+impl Engine {
+    /// Merges and erases until nothing is worth it.
+    ///
+    /// # Errors
+    /// Those of the disk; the segments stay as they were.
+    pub(crate) fn compact_all(&self) -> FaultResult<()> {
+        while !self.is_stopping() && self.compact_once()? {}
+        Ok(())
+    }
+
+    fn compact_once(&self) -> FaultResult<bool> {
+        let rewriting = held(&self.rewriting);
+        self.ensure_writable()?;
+        let (inputs, number) = {
+            let mut manifest = held(&self.manifest);
+            let segments = &self.view().segments;
+            let Some(chosen) = choose(segments, &manifest, self.config.segment_events as u64) else {
+                return Ok(false);
+            };
+            let number = manifest.next_segment;
+            manifest.next_segment += 1;
+            (segments[chosen].to_vec(), number)
+        };
+        self.rewrite(&inputs, number)?;
+        drop(rewriting);
+        Ok(true)
+    }
+
+    /// Replaces neighbouring segments by one file with their live rows.
+    fn rewrite(&self, inputs: &[Segment], number: u64) -> FaultResult<()> {
+        let name = file_of(number);
+        let merged = self.write_merged(inputs, &name);
+        let merged = match merged {
+            Ok(merged) => merged,
+            Err(fault) => {
+                self.remove_file(&name);
+                return Err(fault);
+            }
+        };
+        let mut manifest = held(&self.manifest);
+        let mut next = manifest.clone();
+        let is_input = |entry: &SegmentEntry| inputs.iter().any(|input| input.name() == entry.file());
+        let at = next.segments.iter().position(is_input).unwrap_or(0);
+        next.segments.retain(|entry| !is_input(entry));
+        if merged.is_some() {
+            next.segments.insert(at, SegmentEntry { number, dropped: Vec::new(), erase: false });
+        }
+        if let Err(fault) = self.store_manifest(&mut manifest, next) {
+            if !self.is_poisoned() {
+                self.remove_file(&name);
+            }
+            return Err(fault);
+        }
+        self.change_view(|view| {
+            let is_input = |segment: &Segment| inputs.iter().any(|input| input.key() == segment.key());
+            view.segments.retain(|segment| !is_input(segment));
+            view.segments.splice(at..at, merged);
+        });
+        drop(manifest);
+        for input in inputs {
+            self.cache.forget(input.key());
+            // Queries that still read it have it open.
+            self.remove_file(input.name());
+        }
+        Ok(())
+    }
+
+    /// Writes the live rows of all inputs; `None` if there are none.
+    fn write_merged(&self, inputs: &[Segment], name: &str) -> FaultResult<Option<Segment>> {
+        let cache = Cache::new(0);
+        let mut cursors = Vec::with_capacity(inputs.len());
+        for input in inputs {
+            cursors.extend(MergeCursor::open(input, &cache)?);
+        }
+        let options = SegmentOptions { compression_level: self.config.compression_level };
+        let mut writer = SegmentWriter::create(&self.storage, name.to_owned(), options, self.hasher)?;
+        let mut rows = 0_u64;
+        while let Some(least) = (0..cursors.len()).min_by(|left, right| cursors[*left].key().cmp(&cursors[*right].key())) {
+            if rows.is_multiple_of(4_096) && self.is_stopping() {
+                return Err(Fault::Closed);
+            }
+            let cursor = &mut cursors[least];
+            let (tenant, position) = (cursor.tenant, cursor.positions[cursor.row].cast_unsigned());
+            cursor.records.visit(cursor.row, &mut |record| writer.push(tenant, position, record))?;
+            rows += 1;
+            if !cursor.advance() {
+                cursors.swap_remove(least);
+            }
+        }
+        if rows == 0 {
+            self.remove_file(name);
+            return Ok(None);
+        }
+        let start = inputs.iter().map(|input| input.footer().positions.start).min().unwrap_or(0);
+        let end = inputs.iter().map(|input| input.footer().positions.end).max().unwrap_or(0);
+        writer.finish(start..end)?;
+        self.sync_segments()?;
+        Segment::open(&self.storage, name, Vec::new()).map(Some)
+    }
+}
+
+/// Chooses neighbours to be merged, or one segment to be rewritten.
+fn choose(segments: &[Segment], manifest: &Manifest, max_rows: u64) -> Option<Range<usize>> {
+    let entries = manifest.segments.iter();
+    let to_erase = segments.iter().zip(entries).position(|(segment, entry)| {
+        let rows = u64::from(segment.footer().rows);
+        entry.erase || (rows - segment.live_count()) * GONE > rows
+    });
+    if let Some(index) = to_erase {
+        return Some(index..index + 1);
+    }
+    // Each of the merged is at most half of the result, so that a row is rewritten a logarithmic number of times.
+    let mut start = 0;
+    while start + FAN_IN <= segments.len() {
+        let (mut total, mut largest, mut end) = (0, 0, start);
+        while end < segments.len() && total + segments[end].live_count() <= max_rows {
+            total += segments[end].live_count();
+            largest = largest.max(segments[end].live_count());
+            end += 1;
+        }
+        if end - start >= FAN_IN && largest * 2 <= total {
+            return Some(start..end);
+        }
+        start += 1;
+    }
+    None
+}
+
+/// One input of a merge and its next row.
+struct MergeCursor<'a> {
+    segment: &'a Segment,
+    records: Box<dyn Records + 'a>,
+    times: Vec<i64>,
+    positions: Vec<i64>,
+    ids: std::sync::Arc<Ids>,
+    range: usize,
+    tenant: TenantId,
+    row: usize,
+    id: Vec<u8>,
+}
+
+impl<'a> MergeCursor<'a> {
+    /// Opens a segment at its first live row, `None` if it has none.
+    fn open(segment: &'a Segment, cache: &'a Cache) -> FaultResult<Option<Self>> {
+        let Some(first) = segment.footer().tenants.first() else { return Ok(None) };
+        let mut cursor = Self {
+            segment,
+            records: segment.records(cache)?,
+            times: segment.load_ints(IntField::Timestamp)?,
+            positions: segment.load_ints(IntField::Position)?,
+            ids: segment.load_ids(cache)?,
+            range: 0,
+            tenant: first.tenant,
+            row: 0,
+            id: Vec::new(),
+        };
+        Ok(cursor.settle().then_some(cursor))
+    }
+
+    fn key(&self) -> (TenantId, i64, &[u8]) {
+        (self.tenant, self.times[self.row], &self.id)
+    }
+
+    fn advance(&mut self) -> bool {
+        self.row += 1;
+        self.settle()
+    }
+
+    /// Goes to the next live row, this one included.
+    #[allow(clippy::cast_possible_truncation, reason = "a segment has fewer than 2^32 rows")]
+    fn settle(&mut self) -> bool {
+        let footer = self.segment.footer();
+        while self.row < footer.rows as usize && !self.segment.is_live(self.row as u32) {
+            self.row += 1;
+        }
+        if self.row >= footer.rows as usize {
+            return false;
+        }
+        while footer.tenants.get(self.range).is_some_and(|range| range.rows.end as usize <= self.row) {
+            self.range += 1;
+        }
+        let Some(range) = footer.tenants.get(self.range) else { return false };
+        self.tenant = range.tenant;
+        self.id.clear();
+        let id = &mut self.id;
+        self.ids.with(self.row, |bytes| id.extend_from_slice(bytes));
+        true
+    }
+}

@@ -1,0 +1,202 @@
+//! The state of an open store and the threads that maintain it.
+
+mod append;
+mod compact;
+mod delete;
+mod open;
+mod seal;
+mod worker;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+
+use pulsestream_core::env::Env;
+use pulsestream_core::id::TenantId;
+use pulsestream_core::ports::event_store::{PARTITIONS, Partition};
+
+pub(crate) use append::{Job, Leader};
+pub(crate) use open::open;
+pub(crate) use worker::Workers;
+
+use crate::cache::Cache;
+use crate::config::EmbeddedConfig;
+use crate::error::{Fault, FaultResult};
+use crate::hot::Generation;
+use crate::manifest::Manifest;
+use crate::part::Part;
+use crate::segment::{IdHasher, Segment};
+use crate::signal::Signal;
+use crate::storage::Storage;
+
+/// Generations that may wait to be sealed before appends wait too.
+const MAX_FROZEN: usize = 2;
+
+/// An open store.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) config: EmbeddedConfig,
+    pub(crate) env: Env,
+    pub(crate) cache: Arc<Cache>,
+    pub(crate) hasher: IdHasher,
+    /// Bytes of a torn tail that recovery cut.
+    pub(crate) truncated_bytes: u64,
+    view: RwLock<Arc<View>>,
+    manifest: Mutex<Manifest>,
+    /// Whoever rewrites or deletes rows of segments holds it; sealing does not.
+    rewriting: Mutex<()>,
+    /// Position after the last visible event of each partition.
+    ends: [AtomicU64; PARTITIONS as usize],
+    pub(crate) arrivals: [Signal; PARTITIONS as usize],
+    work: Mutex<Work>,
+    work_changed: Condvar,
+    closed: AtomicBool,
+    poisoned: AtomicBool,
+    /// Whether threads of the store maintain it; tests maintain it themselves.
+    background: bool,
+    lock: Mutex<Option<Box<dyn std::fmt::Debug + Send + Sync>>>,
+}
+
+/// What queries read: consistent, and unchanged while they hold it.
+#[derive(Debug, Clone)]
+pub(crate) struct View {
+    /// In the order of their positions.
+    pub(crate) segments: Vec<Segment>,
+    /// Oldest first; the last one takes appends.
+    pub(crate) generations: Vec<Arc<Generation>>,
+}
+
+/// What the threads of the store have to do.
+#[derive(Debug, Default)]
+struct Work {
+    seal: bool,
+    compact: bool,
+    stop: bool,
+    last_error: Option<String>,
+}
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Engine {
+    /// Returns what is there now.
+    pub(crate) fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Returns all parts that hold events now.
+    pub(crate) fn parts(&self) -> Vec<Part> {
+        self.view().parts(&self.cache)
+    }
+
+    /// Refuses work on a closed store.
+    pub(crate) fn ensure_open(&self) -> FaultResult<()> {
+        if self.closed.load(Ordering::Acquire) { Err(Fault::Closed) } else { Ok(()) }
+    }
+
+    /// Closes the store for new work; returns whether it was open.
+    pub(crate) fn close(&self) -> bool {
+        let was_open = !self.closed.swap(true, Ordering::AcqRel);
+        self.arrivals.iter().for_each(Signal::notify);
+        was_open
+    }
+
+    /// Lets another process open the folder.
+    pub(crate) fn unlock(&self) {
+        held(&self.lock).take();
+    }
+
+    /// Returns whether a failed write made the store read-only.
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.poisoned.load(Ordering::Acquire)
+    }
+
+    /// Returns the last failure of the store's own threads, until they succeed again.
+    pub(crate) fn maintenance_error(&self) -> Option<String> {
+        held(&self.work).last_error.clone()
+    }
+
+    /// Returns the position after the last visible event of a partition.
+    pub(crate) fn end_of(&self, partition: Partition) -> u64 {
+        self.ends[usize::from(partition.number())].load(Ordering::Acquire)
+    }
+
+    fn set_end(&self, partition: Partition, end: u64) {
+        self.ends[usize::from(partition.number())].store(end, Ordering::Release);
+    }
+
+    fn poison(&self) {
+        self.poisoned.store(true, Ordering::Release);
+    }
+
+    /// Refuses changes after a failed sync.
+    fn ensure_writable(&self) -> FaultResult<()> {
+        if self.is_poisoned() { Err(Fault::Poisoned) } else { Ok(()) }
+    }
+
+    fn change_view(&self, change: impl FnOnce(&mut View)) {
+        let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
+        let mut next = View::clone(&view);
+        change(&mut next);
+        *view = Arc::new(next);
+    }
+
+    /// Stores a changed manifest; a failed sync poisons the store.
+    fn store_manifest(&self, current: &mut Manifest, next: Manifest) -> FaultResult<()> {
+        self.ensure_writable()?;
+        let stored = next.store(&self.storage);
+        if let Err(Fault::SyncFailed { .. }) = &stored {
+            self.poison();
+        }
+        stored?;
+        *current = next;
+        Ok(())
+    }
+
+    /// Removes a file that the manifest does not name; a failure leaves it to the next opening.
+    fn remove_file(&self, name: &str) {
+        if let Err(error) = self.storage.remove(name) {
+            tracing::warn!(file = name, %error, "cannot remove an obsolete file");
+        }
+    }
+}
+
+impl View {
+    /// Returns all parts.
+    pub(crate) fn parts(&self, cache: &Arc<Cache>) -> Vec<Part> {
+        let mut parts = Vec::with_capacity(self.segments.len() + 4);
+        for segment in &self.segments {
+            parts.push(Part { rows: Arc::new(segment.clone()), cache: Arc::clone(cache) });
+        }
+        for generation in &self.generations {
+            for run in generation.runs(cache) {
+                parts.push(Part { rows: run, cache: Arc::clone(cache) });
+            }
+        }
+        parts
+    }
+
+    /// Returns about how many events of a tenant there are; fresh ones count for all tenants.
+    pub(crate) fn rows_of(&self, tenant: TenantId) -> usize {
+        let sealed = self.segments.iter().filter_map(|segment| segment.footer().tenant(tenant));
+        let fresh = self.generations.iter().map(|generation| generation.rows());
+        sealed.map(|range| range.rows.len()).sum::<usize>() + fresh.sum::<usize>()
+    }
+
+    /// Returns the number of events.
+    pub(crate) fn events(&self) -> u64 {
+        let sealed: u64 = self.segments.iter().map(Segment::live_count).sum();
+        let fresh: usize = self.generations.iter().map(|generation| generation.rows()).sum();
+        sealed + fresh as u64
+    }
+
+    fn frozen(&self) -> usize {
+        self.generations.len().saturating_sub(1)
+    }
+}
+
+/// Says which partition a tenant belongs to, as an index.
+fn partition_index(tenant: TenantId) -> usize {
+    usize::from(Partition::of(tenant).number())
+}

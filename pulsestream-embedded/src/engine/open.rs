@@ -1,0 +1,122 @@
+//! Opening a folder: lock, manifest, segments, log.
+
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Condvar, Mutex, RwLock};
+
+use pulsestream_core::env::Env;
+
+use super::{Engine, Leader, View, Work};
+use crate::cache::Cache;
+use crate::config::EmbeddedConfig;
+use crate::error::{Fault, FaultResult};
+use crate::hot::{Batch, Generation};
+use crate::manifest::Manifest;
+use crate::segment::{self, IdHasher, Segment};
+use crate::signal::Signal;
+use crate::storage::{Lock, Storage};
+use crate::wal::{self, Group, WalOptions};
+
+const LOCK: &str = "lock";
+/// Log files of former lives that are kept for reuse.
+const MAX_SPARE_FILES: usize = 4;
+/// A log of more files than this is sealed at once, so that opening often does not let it grow.
+const MANY_LOG_FILES: usize = 4;
+
+/// Opens the store in a folder, or creates it.
+///
+/// # Errors
+/// `Locked`, `Newer`, `Corrupt`, `Io`.
+pub(crate) fn open(
+    storage: Arc<dyn Storage>,
+    config: EmbeddedConfig,
+    env: Env,
+    background: bool,
+) -> FaultResult<(Arc<Engine>, Group<Leader>)> {
+    config.validate()?;
+    let fault = |action, name: &str, source| Fault::io(action, name, source);
+    storage.create_dir("").map_err(|source| fault("create", "", source))?;
+    let lock = match storage.lock(LOCK).map_err(|source| fault("lock", LOCK, source))? {
+        Lock::Held(guard) => guard,
+        Lock::Taken(pid) => return Err(Fault::Locked { pid }),
+    };
+    let manifest = match Manifest::load(&storage)? {
+        Some(manifest) => manifest,
+        None => create(&storage, &env)?,
+    };
+    for directory in [wal::DIRECTORY, segment::DIRECTORY] {
+        storage.create_dir(directory).map_err(|source| fault("create", directory, source))?;
+    }
+    let segments = manifest
+        .segments
+        .iter()
+        .map(|entry| Segment::open(&storage, &entry.file(), entry.dropped.clone()))
+        .collect::<FaultResult<Vec<_>>>()?;
+    let options = WalOptions { file_bytes: config.log_file_bytes, max_spares: MAX_SPARE_FILES };
+    let mut generations = vec![Arc::new(Generation::new(manifest.sealed))];
+    let recovered = wal::recover(&storage, options, manifest.sealed, |position, payload| {
+        let batch = Batch::read(payload, position);
+        let batch = batch.ok_or_else(|| Fault::corrupt(wal::DIRECTORY, position, "a batch of the log"))?;
+        let full = generations.last().filter(|active| {
+            active.rows() >= config.seal_events || active.bytes() >= config.seal_bytes
+        });
+        if full.is_some() {
+            generations.push(Arc::new(Generation::new(position)));
+        }
+        if let Some(active) = generations.last() {
+            active.publish(vec![batch]);
+        }
+        Ok(())
+    })?;
+    remove_orphans(&storage, &manifest)?;
+
+    let end = recovered.wal.position();
+    let hasher = IdHasher::new(manifest.hash_key);
+    let engine = Arc::new(Engine {
+        cache: Arc::new(Cache::new(config.cache_bytes)),
+        storage,
+        config,
+        env,
+        hasher,
+        truncated_bytes: recovered.truncated_bytes,
+        view: RwLock::new(Arc::new(View { segments, generations })),
+        manifest: Mutex::new(manifest),
+        rewriting: Mutex::new(()),
+        ends: std::array::from_fn(|_| AtomicU64::new(end)),
+        arrivals: std::array::from_fn(|_| Signal::default()),
+        work: Mutex::new(Work { seal: true, compact: true, ..Work::default() }),
+        work_changed: Condvar::new(),
+        closed: AtomicBool::new(false),
+        poisoned: AtomicBool::new(false),
+        background,
+        lock: Mutex::new(Some(lock)),
+    });
+    let queue_bytes = engine.config.queue_bytes;
+    let mut leader = Leader::new(Arc::clone(&engine), recovered.wal);
+    if leader.wal.files() > MANY_LOG_FILES {
+        leader.freeze();
+    }
+    Ok((engine, Group::new(leader, queue_bytes)))
+}
+
+fn create(storage: &Arc<dyn Storage>, env: &Env) -> FaultResult<Manifest> {
+    // A log without a manifest was not written by a crash: the manifest comes first.
+    let has_log = storage.list(wal::DIRECTORY).is_ok_and(|names| names.iter().any(|name| name.ends_with(".wal")));
+    if has_log {
+        return Err(Fault::corrupt("manifest", 0, "the manifest is missing"));
+    }
+    let manifest = Manifest::new(env.random_bytes()?);
+    manifest.store(storage)?;
+    Ok(manifest)
+}
+
+/// Removes segment files that no manifest names: a crash left them before they existed.
+fn remove_orphans(storage: &Arc<dyn Storage>, manifest: &Manifest) -> FaultResult<()> {
+    let listed = storage.list(segment::DIRECTORY);
+    for name in listed.map_err(|source| Fault::io("list", segment::DIRECTORY, source))? {
+        let path = format!("{}/{name}", segment::DIRECTORY);
+        if name.ends_with(".seg") && !manifest.segments.iter().any(|entry| entry.file() == path) {
+            storage.remove(&path).map_err(|source| Fault::io("remove", &path, source))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,95 @@
+//! Turning generations into segments.
+
+use std::sync::Arc;
+
+use super::{Engine, Leader, held};
+use crate::error::FaultResult;
+use crate::hot::{Generation, Run};
+use crate::manifest::{SegmentEntry, file_of};
+use crate::segment::{self, Segment, SegmentOptions, SegmentWriter};
+use crate::wal::Group;
+
+impl Engine {
+    /// Seals every generation that takes no more appends.
+    ///
+    /// # Errors
+    /// Those of the disk; what could not be sealed stays in the log and in memory.
+    pub(crate) fn seal_all(&self, group: &Group<Leader>) -> FaultResult<()> {
+        while let Some(end) = self.seal_oldest()? {
+            group.leader().sealed(end);
+            self.request_compaction();
+        }
+        Ok(())
+    }
+
+    /// Seals everything that was acknowledged before the call.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub(crate) fn seal_now(&self, group: &Group<Leader>) -> FaultResult<()> {
+        group.leader().freeze();
+        self.seal_all(group)
+    }
+
+    /// Seals the oldest frozen generation and returns its end; `None` if there is none.
+    fn seal_oldest(&self) -> FaultResult<Option<u64>> {
+        let mut manifest = held(&self.manifest);
+        self.ensure_writable()?;
+        let view = self.view();
+        let [generation, _, ..] = view.generations.as_slice() else { return Ok(None) };
+        let number = manifest.next_segment;
+        manifest.next_segment += 1;
+        let name = file_of(number);
+        let written = self.write_generation(generation, &name);
+        let sealed = written.and_then(|segment| {
+            let mut next = manifest.clone();
+            next.sealed = generation.end();
+            next.segments.push(SegmentEntry { number, dropped: Vec::new(), erase: false });
+            self.store_manifest(&mut manifest, next)?;
+            Ok(segment)
+        });
+        let segment = match sealed {
+            Ok(segment) => segment,
+            Err(fault) => {
+                // After a failed sync the stored manifest may name the file.
+                if !self.is_poisoned() {
+                    self.remove_file(&name);
+                }
+                return Err(fault);
+            }
+        };
+        self.change_view(|view| {
+            view.generations.retain(|other| !Arc::ptr_eq(other, generation));
+            view.segments.push(segment);
+        });
+        drop(manifest);
+        generation.forget(&self.cache);
+        self.made_room();
+        Ok(Some(generation.end()))
+    }
+
+    fn write_generation(&self, generation: &Generation, name: &str) -> FaultResult<Segment> {
+        let run = generation.sorted();
+        let options = SegmentOptions { compression_level: self.config.compression_level };
+        let mut writer = SegmentWriter::create(&self.storage, name.to_owned(), options, self.hasher)?;
+        push_run(&mut writer, &run)?;
+        writer.finish(generation.start()..generation.end())?;
+        self.sync_segments()?;
+        Segment::open(&self.storage, name, Vec::new())
+    }
+
+    /// Makes the names of new segment files durable.
+    pub(super) fn sync_segments(&self) -> FaultResult<()> {
+        let synced = self.storage.sync_dir(segment::DIRECTORY);
+        synced.map_err(|source| crate::error::Fault::io("sync", segment::DIRECTORY, source))
+    }
+}
+
+fn push_run(writer: &mut SegmentWriter, run: &Run) -> FaultResult<()> {
+    for range in run.tenants() {
+        for row in range.rows.start as usize..range.rows.end as usize {
+            writer.push(range.tenant, run.position(row), &run.record(row))?;
+        }
+    }
+    Ok(())
+}

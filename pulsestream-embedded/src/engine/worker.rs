@@ -1,0 +1,118 @@
+//! The threads of the store, and what wakes them.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use super::{Engine, Leader, held};
+use crate::error::{Fault, FaultResult};
+use crate::wal::Group;
+
+/// After a failure, for example a full disk, the work is tried again this often.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Threads that live as long as the store.
+#[derive(Debug, Default)]
+pub(crate) struct Workers(Mutex<Vec<JoinHandle<()>>>);
+
+impl Workers {
+    /// Starts the threads: one that commits what nobody leads, one that seals, one that compacts.
+    ///
+    /// # Errors
+    /// `Io` when the operating system gives no thread.
+    pub(crate) fn start(engine: &Arc<Engine>, group: &Group<Leader>) -> FaultResult<Self> {
+        let workers = Self::default();
+        let server = group.clone();
+        workers.spawn("pulsestream-log", move || server.serve())?;
+        let (shared, sealer) = (Arc::clone(engine), group.clone());
+        workers.spawn("pulsestream-seal", move || {
+            shared.work_on(|work| std::mem::take(&mut work.seal), || shared.seal_all(&sealer));
+        })?;
+        let shared = Arc::clone(engine);
+        workers.spawn("pulsestream-compact", move || {
+            shared.work_on(|work| std::mem::take(&mut work.compact), || shared.compact_all());
+        })?;
+        Ok(workers)
+    }
+
+    fn spawn(&self, name: &str, run: impl FnOnce() + Send + 'static) -> FaultResult<()> {
+        let thread = Builder::new().name(name.to_owned()).spawn(run);
+        held(&self.0).push(thread.map_err(|source| Fault::io("start a thread", name, source))?);
+        Ok(())
+    }
+
+    /// Waits for the threads to end.
+    pub(crate) fn join(&self) {
+        for thread in std::mem::take(&mut *held(&self.0)) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the store panicked");
+            }
+        }
+    }
+}
+
+impl Engine {
+    /// Asks for sealing.
+    pub(super) fn request_seal(&self) {
+        held(&self.work).seal = true;
+        self.work_changed.notify_all();
+    }
+
+    /// Asks for a look at what could be merged or erased.
+    pub(crate) fn request_compaction(&self) {
+        held(&self.work).compact = true;
+        self.work_changed.notify_all();
+    }
+
+    /// Tells waiting appends that a generation was sealed.
+    pub(super) fn made_room(&self) {
+        drop(held(&self.work));
+        self.work_changed.notify_all();
+    }
+
+    /// Ends the threads after what they do now.
+    pub(crate) fn stop(&self) {
+        held(&self.work).stop = true;
+        self.work_changed.notify_all();
+    }
+
+    /// Whether the threads were told to end.
+    pub(super) fn is_stopping(&self) -> bool {
+        held(&self.work).stop
+    }
+
+    fn work_on(&self, mut take: impl FnMut(&mut super::Work) -> bool, mut run: impl FnMut() -> FaultResult<()>) {
+        let mut failed = false;
+        loop {
+            {
+                let mut work = held(&self.work);
+                while !take(&mut work) && !work.stop {
+                    if failed {
+                        let (woken, _) =
+                            self.work_changed.wait_timeout(work, RETRY).unwrap_or_else(PoisonError::into_inner);
+                        work = woken;
+                        break;
+                    }
+                    work = self.work_changed.wait(work).unwrap_or_else(PoisonError::into_inner);
+                }
+                if work.stop {
+                    return;
+                }
+            }
+            let outcome = run();
+            let mut work = held(&self.work);
+            match outcome {
+                Ok(()) if failed => work.last_error = None,
+                Ok(()) => {}
+                Err(Fault::Closed) => return,
+                Err(fault) => {
+                    tracing::warn!(%fault, "maintenance of the store failed");
+                    work.last_error = Some(fault.to_string());
+                }
+            }
+            failed = work.last_error.is_some();
+            drop(work);
+            self.work_changed.notify_all();
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! The event store port.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use pulsestream_core::error::{Error, ErrorKind, Result};
+use pulsestream_core::event::Event;
+use pulsestream_core::id::{EventId, TenantId};
+use pulsestream_core::ports::event_store::{
+    AppendOptions, AppendOutcome, DeleteSelection, Durability, EventScan, EventStore, EventStoreCapabilities,
+    Partition, Position, StoreStatus, TailBatch, TailOptions,
+};
+use pulsestream_core::query::{AggregateQuery, AggregateTable, FindPage, FindQuery, ScanQuery};
+use pulsestream_core::time::{TimeRange, Timestamp};
+
+use crate::engine::{Engine, Job, Leader};
+use crate::error::{Fault, FaultResult};
+use crate::hot::EncodedBatch;
+use crate::part::{Part, Rows};
+use crate::query::{self, FilterPlan};
+use crate::store::EmbeddedStore;
+use crate::tail;
+use crate::wal::Group;
+
+#[async_trait]
+impl EventStore for EmbeddedStore {
+    fn capabilities(&self) -> EventStoreCapabilities {
+        EventStoreCapabilities { durability: Durability::Durable, persistent: true, shared: false }
+    }
+
+    async fn append(
+        &self,
+        tenant: TenantId,
+        events: Vec<Event>,
+        options: AppendOptions,
+    ) -> Result<Vec<AppendOutcome>> {
+        const OPERATION: &str = "event_store.append";
+        let wanted = options.durability.unwrap_or(self.engine.config.durability);
+        if wanted > Durability::Durable {
+            return Err(Error::new(ErrorKind::Unsupported, OPERATION, "the embedded store keeps one copy only"));
+        }
+        self.engine.ensure_open().map_err(|fault| fault.during(OPERATION))?;
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        let batch = EncodedBatch::encode(tenant, &events, self.engine.hasher);
+        drop(events);
+        let (bytes, limit) = (batch.buffer.len(), self.engine.config.batch_bytes);
+        if bytes > limit {
+            return Err(Fault::TooLarge { what: "append", bytes, limit }.during(OPERATION));
+        }
+        let job = Job { batch, durable: wanted == Durability::Durable };
+        let stored = self.group.submit(job, bytes).await.map_err(|fault| fault.during(OPERATION))?;
+        let outcome = |stored: bool| if stored { AppendOutcome::Stored } else { AppendOutcome::Duplicate };
+        Ok(stored.into_iter().map(outcome).collect())
+    }
+
+    async fn get(&self, tenant: TenantId, ids: &[EventId]) -> Result<Vec<Option<Event>>> {
+        let ids = ids.to_vec();
+        let look_up = move |engine: &Engine, _: &_| {
+            let parts = engine.parts();
+            ids.iter().map(|id| query::get(&parts, engine.hasher, tenant, id)).collect()
+        };
+        self.answer(tenant, look_up).await.map_err(|fault| fault.during("event_store.get"))
+    }
+
+    async fn find(&self, tenant: TenantId, query: &FindQuery) -> Result<FindPage> {
+        const OPERATION: &str = "event_store.find";
+        self.engine.ensure_open().map_err(|fault| fault.during(OPERATION))?;
+        at_least_one(OPERATION, "/limit", query.limit)?;
+        let query = query.clone();
+        let find = move |engine: &Engine, _: &_| query::find(engine.parts(), tenant, &query);
+        self.answer(tenant, find).await.map_err(|fault| fault.during(OPERATION))
+    }
+
+    async fn aggregate(&self, tenant: TenantId, query: &AggregateQuery) -> Result<AggregateTable> {
+        let query = query.clone();
+        let aggregate = move |engine: &Engine, interners: &query::Interners| {
+            query::aggregate(&engine.parts(), interners, tenant, &query)
+        };
+        self.answer(tenant, aggregate).await.map_err(|fault| fault.during("event_store.aggregate"))
+    }
+
+    async fn scan(&self, tenant: TenantId, query: &ScanQuery) -> Result<Box<dyn EventScan>> {
+        let query = query.clone();
+        let start = move |engine: &Engine, _: &_| query::scan(engine.parts(), tenant, &query);
+        let scan = self.answer(tenant, start).await.map_err(|fault| fault.during("event_store.scan"))?;
+        Ok(Box::new(scan))
+    }
+
+    async fn tail(&self, partition: Partition, after: Position, options: TailOptions) -> Result<TailBatch> {
+        const OPERATION: &str = "event_store.tail";
+        self.engine.ensure_open().map_err(|fault| fault.during(OPERATION))?;
+        at_least_one(OPERATION, "/limit", options.limit)?;
+        tail::tail(&self.engine, partition, after, options.limit).map_err(|fault| fault.during(OPERATION))
+    }
+
+    async fn wait_for_events(&self, partition: Partition, after: Position) -> Result<()> {
+        let arrived = || match self.engine.ensure_open() {
+            Ok(()) => (u128::from(self.engine.end_of(partition)) > after.0).then_some(Ok(())),
+            Err(fault) => Some(Err(fault.during("event_store.wait_for_events"))),
+        };
+        self.engine.arrivals[usize::from(partition.number())].wait(arrived).await
+    }
+
+    async fn delete(&self, tenant: TenantId, selection: &DeleteSelection) -> Result<u64> {
+        let selection = selection.clone();
+        let delete = move |engine: &Engine, group: &Group<Leader>| delete(engine, group, tenant, &selection, true);
+        self.offload(delete).await.map_err(|fault| fault.during("event_store.delete"))
+    }
+
+    async fn retain(&self, tenant: TenantId, before: Timestamp) -> Result<u64> {
+        let range = TimeRange::new(Timestamp::MIN, before);
+        let older = DeleteSelection::Matching { range, filter: None };
+        let delete = move |engine: &Engine, group: &Group<Leader>| delete(engine, group, tenant, &older, false);
+        self.offload(delete).await.map_err(|fault| fault.during("event_store.retain"))
+    }
+
+    async fn check(&self) -> Result<StoreStatus> {
+        let engine = &self.engine;
+        engine.ensure_open().map_err(|fault| fault.during("event_store.check"))?;
+        let view = engine.view();
+        let mut details = vec![
+            ("segments", view.segments.len().to_string()),
+            ("recovered_truncated_bytes", engine.truncated_bytes.to_string()),
+            ("cache_bytes", engine.cache.bytes().to_string()),
+            ("queued_bytes", self.group.queued_bytes().to_string()),
+        ];
+        details.extend(engine.maintenance_error().map(|error| ("maintenance_error", error)));
+        let fresh: usize = view.generations.iter().map(|generation| generation.bytes()).sum();
+        let sealed: u64 = view.segments.iter().map(crate::segment::Segment::bytes).sum();
+        Ok(StoreStatus {
+            backend: "embedded",
+            durability: engine.config.durability,
+            writable: !engine.is_poisoned(),
+            events: Some(view.events()),
+            bytes: Some(sealed + fresh as u64),
+            details,
+        })
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.shut_down().map_err(|fault| fault.during("event_store.close"))
+    }
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "segments use the low half of the hash")]
+fn delete(
+    engine: &Engine,
+    group: &Group<Leader>,
+    tenant: TenantId,
+    selection: &DeleteSelection,
+    erase: bool,
+) -> FaultResult<u64> {
+    let hasher = engine.hasher;
+    let plan = match selection {
+        DeleteSelection::Ids(_) => FilterPlan::new(None)?,
+        DeleteSelection::Matching { filter, .. } => FilterPlan::new(filter.as_ref())?,
+    };
+    engine.delete(group, erase, |segment| match selection {
+        DeleteSelection::Ids(ids) => {
+            let mut rows = Vec::new();
+            for id in ids {
+                let bytes = id.as_str().as_bytes();
+                let hash = hasher.hash(tenant, bytes);
+                rows.extend(segment.find_id(&engine.cache, hasher, tenant, bytes, hash)?);
+            }
+            rows.sort_unstable();
+            rows.dedup();
+            Ok(rows)
+        }
+        DeleteSelection::Matching { range, .. } => {
+            let part = Part { rows: Arc::new(segment.clone()), cache: Arc::clone(&engine.cache) };
+            query::matching_rows(&part, tenant, *range, &plan)
+        }
+    })
+}
+
+fn at_least_one(operation: &'static str, pointer: &'static str, value: usize) -> Result<()> {
+    if value == 0 {
+        return Err(Error::invalid(operation, pointer, "out_of_range", "must be at least 1"));
+    }
+    Ok(())
+}

@@ -1,0 +1,266 @@
+//! Groups and what is known of each while a question is answered.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use pulsestream_core::error::{Error, ErrorKind};
+use pulsestream_core::event::FieldPath;
+use pulsestream_core::query::{AggregateQuery, CompensatedSum, Measure};
+use pulsestream_core::time::Timestamp;
+
+use super::percentile::percentiles;
+use crate::error::FaultResult;
+
+/// A bucket and the numbers of the values grouped by.
+pub(super) type GroupKey = (Option<Timestamp>, [u32; 3]);
+
+/// Mixes integers that callers cannot choose: numbers that the store gave out, and starts of buckets.
+#[derive(Debug, Default)]
+pub(super) struct IntegerHasher(u64);
+
+impl Hasher for IntegerHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u32(&mut self, value: u32) {
+        self.write_u64(u64::from(value));
+    }
+
+    fn write_i64(&mut self, value: i64) {
+        self.write_u64(value.cast_unsigned());
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        let mixed = (self.0.rotate_left(23) ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = mixed ^ (mixed >> 29);
+    }
+
+    fn write_usize(&mut self, value: usize) {
+        self.write_u64(value as u64);
+    }
+}
+
+pub(super) type IntegerHash = BuildHasherDefault<IntegerHasher>;
+
+/// A path that is measured, and what its measures need.
+#[derive(Debug, Clone)]
+pub(super) struct Measured {
+    pub(super) path: FieldPath,
+    pub(super) sum: bool,
+    pub(super) extremes: bool,
+    pub(super) numbers: bool,
+    pub(super) distinct: bool,
+}
+
+impl Measured {
+    /// Returns the different paths of a question.
+    pub(super) fn of(query: &AggregateQuery) -> Vec<Self> {
+        let mut all: Vec<Self> = Vec::new();
+        for measure in &query.measures {
+            let Some(path) = measure.path() else { continue };
+            let index = all.iter().position(|known| known.path == *path).unwrap_or_else(|| {
+                let path = path.clone();
+                all.push(Self { path, sum: false, extremes: false, numbers: false, distinct: false });
+                all.len() - 1
+            });
+            let known = &mut all[index];
+            match measure {
+                Measure::Sum(_) | Measure::Avg(_) => known.sum = true,
+                Measure::Min(_) | Measure::Max(_) => known.extremes = true,
+                Measure::Percentile { .. } => known.numbers = true,
+                Measure::CountDistinct(_) => known.distinct = true,
+                Measure::Count | Measure::Rate | Measure::ErrorRate => {}
+            }
+        }
+        all
+    }
+
+    /// Returns whether the numbers themselves are looked at.
+    pub(super) fn reads_numbers(&self) -> bool {
+        self.sum || self.extremes || self.numbers
+    }
+}
+
+/// Different values of one group, by their numbers.
+#[derive(Debug, Clone)]
+pub(super) enum Distinct {
+    Few(Vec<u32>),
+    Many(Vec<u64>),
+}
+
+impl Default for Distinct {
+    fn default() -> Self {
+        Self::Few(Vec::new())
+    }
+}
+
+impl Distinct {
+    /// Adds a number below `numbers`; 0 is no value.
+    pub(super) fn add(&mut self, number: u32, numbers: usize) {
+        match self {
+            Self::Few(few) => {
+                few.push(number);
+                if few.len() >= 64 && few.len() >= numbers / 32 {
+                    let mut bits = vec![0; numbers.div_ceil(64)];
+                    for number in few.iter() {
+                        bits[*number as usize / 64] |= 1 << (number % 64);
+                    }
+                    *self = Self::Many(bits);
+                }
+            }
+            Self::Many(bits) => {
+                let word = number as usize / 64;
+                if word >= bits.len() {
+                    bits.resize(numbers.div_ceil(64).max(word + 1), 0);
+                }
+                bits[word] |= 1 << (number % 64);
+            }
+        }
+    }
+
+    fn count(&mut self) -> usize {
+        match self {
+            Self::Few(few) => {
+                few.sort_unstable();
+                few.dedup();
+                few.len() - usize::from(few.first() == Some(&0))
+            }
+            Self::Many(bits) => {
+                let all: u32 = bits.iter().map(|word| word.count_ones()).sum();
+                all as usize - usize::from(bits.first().is_some_and(|word| word & 1 == 1))
+            }
+        }
+    }
+}
+
+/// What is known of the values at one path, by group.
+#[derive(Debug, Default)]
+pub(super) struct Tallies {
+    pub(super) count: Vec<u64>,
+    pub(super) sum: Vec<CompensatedSum>,
+    pub(super) min: Vec<f64>,
+    pub(super) max: Vec<f64>,
+    pub(super) numbers: Vec<Vec<f64>>,
+    pub(super) distinct: Vec<Distinct>,
+}
+
+/// All groups, each with a slot.
+#[derive(Debug)]
+pub(super) struct Groups {
+    slots: HashMap<GroupKey, u32, IntegerHash>,
+    pub(super) keys: Vec<GroupKey>,
+    pub(super) events: Vec<u64>,
+    pub(super) errors: Vec<u64>,
+    pub(super) tallies: Vec<Tallies>,
+    max_groups: usize,
+}
+
+impl Groups {
+    pub(super) fn new(measured: usize, max_groups: usize) -> Self {
+        Self {
+            slots: HashMap::default(),
+            keys: Vec::new(),
+            events: Vec::new(),
+            errors: Vec::new(),
+            tallies: (0..measured).map(|_| Tallies::default()).collect(),
+            max_groups,
+        }
+    }
+
+    /// Returns the slot of a group, a new one if it was not seen.
+    ///
+    /// # Errors
+    /// `TooLarge` when there would be more groups than the question allows.
+    #[allow(clippy::cast_possible_truncation, reason = "memory ends before 2^32 groups")]
+    pub(super) fn slot(&mut self, key: GroupKey) -> FaultResult<u32> {
+        if let Some(slot) = self.slots.get(&key) {
+            return Ok(*slot);
+        }
+        if self.keys.len() >= self.max_groups {
+            return Err(too_many_groups(self.max_groups).into());
+        }
+        let slot = self.keys.len() as u32;
+        self.slots.insert(key, slot);
+        self.keys.push(key);
+        self.events.push(0);
+        self.errors.push(0);
+        for tallies in &mut self.tallies {
+            tallies.count.push(0);
+            tallies.sum.push(CompensatedSum::default());
+            tallies.min.push(f64::INFINITY);
+            tallies.max.push(f64::NEG_INFINITY);
+            tallies.numbers.push(Vec::new());
+            tallies.distinct.push(Distinct::default());
+        }
+        Ok(slot)
+    }
+
+    /// Returns the measures of a group, in the order asked.
+    #[allow(clippy::cast_precision_loss, reason = "counts stay below 2^53")]
+    pub(super) fn values(
+        &mut self,
+        slot: usize,
+        query: &AggregateQuery,
+        measured: &[Measured],
+    ) -> Vec<Option<f64>> {
+        let ratio = |part: f64, whole: f64| (whole > 0.0).then(|| part / whole);
+        let events = self.events[slot] as f64;
+        let mut values = Vec::with_capacity(query.measures.len());
+        let mut percentiles_of: Vec<Option<Vec<(u32, Option<f64>)>>> = vec![None; measured.len()];
+        for measure in &query.measures {
+            let index = measure.path().and_then(|path| measured.iter().position(|known| known.path == *path));
+            let index = index.unwrap_or(0);
+            let Some(tallies) = self.tallies.get_mut(index).filter(|_| measure.path().is_some()) else {
+                values.push(match measure {
+                    Measure::Rate => ratio(events, query.rate_seconds(self.keys[slot].0)),
+                    Measure::ErrorRate => ratio(self.errors[slot] as f64, events),
+                    _ => Some(events),
+                });
+                continue;
+            };
+            let count = tallies.count[slot];
+            values.push(match measure {
+                Measure::CountDistinct(_) => Some(tallies.distinct[slot].count() as f64),
+                Measure::Sum(_) => (count > 0).then(|| tallies.sum[slot].total()),
+                Measure::Avg(_) => ratio(tallies.sum[slot].total(), count as f64),
+                Measure::Min(_) => (count > 0).then_some(tallies.min[slot]),
+                Measure::Max(_) => (count > 0).then_some(tallies.max[slot]),
+                Measure::Percentile { millipercent, .. } => {
+                    let known = percentiles_of[index].get_or_insert_with(|| {
+                        let asked: Vec<u32> = query
+                            .measures
+                            .iter()
+                            .filter_map(|other| match other {
+                                Measure::Percentile { path, millipercent } if *path == measured[index].path => {
+                                    Some(*millipercent)
+                                }
+                                _ => None,
+                            })
+                            .collect();
+                        let found = percentiles(&mut tallies.numbers[slot], &asked);
+                        asked.into_iter().zip(found).collect()
+                    });
+                    known.iter().find(|(asked, _)| asked == millipercent).and_then(|(_, value)| *value)
+                }
+                Measure::Count | Measure::Rate | Measure::ErrorRate => None,
+            });
+        }
+        values
+    }
+}
+
+fn too_many_groups(max_groups: usize) -> Error {
+    Error::new(
+        ErrorKind::TooLarge,
+        "event_store.aggregate",
+        "the question has too many groups; group by less, or shorten the range",
+    )
+    .with_context("max_groups", max_groups)
+}

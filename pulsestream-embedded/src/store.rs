@@ -1,0 +1,142 @@
+//! The store as applications hold it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use pulsestream_core::Result;
+use pulsestream_core::env::Env;
+use pulsestream_core::id::TenantId;
+
+use crate::config::EmbeddedConfig;
+use crate::engine::{self, Engine, Leader, Workers};
+use crate::error::FaultResult;
+use crate::pool::Pool;
+use crate::query::Interners;
+use crate::storage::{Folder, Storage};
+use crate::wal::Group;
+
+/// Questions about fewer rows than this are answered on the caller's thread: handing them over would take longer.
+const SMALL_QUESTION_ROWS: usize = 32_768;
+
+/// A durable event store in a folder; see the documentation of the crate.
+///
+/// ```
+/// use pulsestream_core::env::Env;
+/// use pulsestream_embedded::{EmbeddedConfig, EmbeddedStore};
+///
+/// let folder = tempfile::tempdir()?;
+/// let store = EmbeddedStore::open(folder.path(), EmbeddedConfig::default(), Env::system())?;
+/// # drop(store);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct EmbeddedStore {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) group: Group<Leader>,
+    pub(crate) interners: Arc<Interners>,
+    workers: Workers,
+    pool: Pool,
+}
+
+impl EmbeddedStore {
+    /// Opens the store in a folder, or creates it there. The folder belongs to this process until the store is closed or dropped.
+    ///
+    /// # Errors
+    /// `StoreLocked` when another process has it open, `Corrupt` when durable data is damaged, `Unsupported` when a newer version
+    /// wrote it, `Invalid` for settings out of range, and those of the disk.
+    pub fn open(path: impl Into<PathBuf>, config: EmbeddedConfig, env: Env) -> Result<Self> {
+        Self::open_in(Arc::new(Folder::new(path)), config, env, true)
+            .map_err(|fault| fault.during("embedded.open"))
+    }
+
+    /// Opens the store in any storage. Without background threads, sealing and compaction happen in
+    /// [`maintain`](Self::maintain) only, so that a test repeats exactly.
+    ///
+    /// # Errors
+    /// Those of [`Self::open`].
+    #[cfg(any(test, feature = "sim"))]
+    pub fn open_storage(
+        storage: Arc<dyn Storage>,
+        config: EmbeddedConfig,
+        env: Env,
+        background: bool,
+    ) -> Result<Self> {
+        Self::open_in(storage, config, env, background).map_err(|fault| fault.during("embedded.open"))
+    }
+
+    fn open_in(
+        storage: Arc<dyn Storage>,
+        config: EmbeddedConfig,
+        env: Env,
+        background: bool,
+    ) -> FaultResult<Self> {
+        let (engine, group) = engine::open(storage, config, env, background)?;
+        let workers = if background { Workers::start(&engine, &group)? } else { Workers::default() };
+        let pool = Pool::new(engine.config.query_threads);
+        Ok(Self { engine, group, interners: Arc::default(), workers, pool })
+    }
+
+    /// Seals everything acknowledged into segments, and merges segments as far as it is worth it.
+    ///
+    /// # Errors
+    /// Those of the disk; nothing acknowledged is lost.
+    pub fn maintain(&self) -> Result<()> {
+        let run = || {
+            self.engine.ensure_open()?;
+            self.engine.seal_now(&self.group)?;
+            self.engine.compact_all()
+        };
+        run().map_err(|fault| fault.during("embedded.maintain"))
+    }
+
+    /// Returns how many bytes of unacknowledged writes, torn by a power loss, were cut off when the store was opened.
+    pub fn recovered_truncated_bytes(&self) -> u64 {
+        self.engine.truncated_bytes
+    }
+
+    /// Answers a question: at once when it is small, else on a thread of the store.
+    pub(crate) async fn answer<T: Send + 'static>(
+        &self,
+        tenant: TenantId,
+        question: impl FnOnce(&Engine, &Interners) -> FaultResult<T> + Send + 'static,
+    ) -> FaultResult<T> {
+        self.engine.ensure_open()?;
+        if self.engine.view().rows_of(tenant) <= SMALL_QUESTION_ROWS {
+            return question(&self.engine, &self.interners);
+        }
+        let (engine, interners) = (Arc::clone(&self.engine), Arc::clone(&self.interners));
+        self.pool.run(move || question(&engine, &interners))?.await
+    }
+
+    /// Runs work that writes to the disk on a thread of the store.
+    pub(crate) async fn offload<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Engine, &Group<Leader>) -> FaultResult<T> + Send + 'static,
+    ) -> FaultResult<T> {
+        self.engine.ensure_open()?;
+        let (engine, group) = (Arc::clone(&self.engine), self.group.clone());
+        self.pool.run(move || work(&engine, &group))?.await
+    }
+
+    /// Ends everything; the first call does, later ones find nothing to do.
+    pub(crate) fn shut_down(&self) -> FaultResult<()> {
+        if !self.engine.close() {
+            return Ok(());
+        }
+        self.engine.stop();
+        self.group.close();
+        self.workers.join();
+        self.pool.close();
+        let outcome = if self.engine.is_poisoned() { Ok(()) } else { self.group.leader().wal.mark() };
+        self.engine.unlock();
+        outcome
+    }
+}
+
+impl Drop for EmbeddedStore {
+    fn drop(&mut self) {
+        if let Err(fault) = self.shut_down() {
+            tracing::error!(%fault, "closing the store failed");
+        }
+    }
+}

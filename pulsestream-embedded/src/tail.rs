@@ -1,0 +1,101 @@
+//! The log of a partition, from segments and from memory.
+
+use pulsestream_core::ports::event_store::{Partition, Position, TailBatch, TailedEvent};
+
+use crate::cache::CacheKey;
+use crate::engine::Engine;
+use crate::error::{Fault, FaultResult};
+use crate::field::IntField;
+use crate::part::Rows;
+use crate::record::Record;
+use crate::segment::Segment;
+
+/// The event at position `n` of the log has the public position `n + 1`, because 0 is before the first.
+fn public(position: u64) -> Position {
+    Position(u128::from(position) + 1)
+}
+
+/// Reads up to `limit` events of a partition after a public position.
+pub(crate) fn tail(engine: &Engine, partition: Partition, after: Position, limit: usize) -> FaultResult<TailBatch> {
+    // Read first: everything before it is visible in the view that is taken next.
+    let horizon = engine.end_of(partition);
+    let view = engine.view();
+    let from = u64::try_from(after.0).unwrap_or(u64::MAX);
+    let mut events = Vec::new();
+    let mut is_full = false;
+    for segment in view.segments.iter().filter(|segment| segment.footer().positions.end > from) {
+        if !is_full {
+            is_full = read_segment(engine, segment, partition, from, limit, &mut events)?;
+        }
+    }
+    for generation in &view.generations {
+        for batch in generation.batches_from(from) {
+            if is_full || Partition::of(batch.tenant) != partition {
+                continue;
+            }
+            for row in 0..batch.len() {
+                let position = batch.position + row as u64;
+                if position < from {
+                    continue;
+                }
+                if events.len() == limit {
+                    is_full = true;
+                    break;
+                }
+                let event = Record::decode(batch.record(row)).and_then(Record::to_event);
+                let event = event.ok_or_else(|| Fault::corrupt("wal", position, "a row is no event"))?;
+                events.push(TailedEvent { tenant: batch.tenant, position: public(position), event });
+            }
+        }
+    }
+    let last = events.last().map_or(after, |event| event.position);
+    let next = if is_full { last } else { last.max(Position(u128::from(horizon))) };
+    Ok(TailBatch { events, next, caught_up: !is_full })
+}
+
+/// Adds the events of a segment; returns whether there was one more than the limit.
+#[allow(clippy::cast_possible_truncation, reason = "a segment has fewer than 2^32 rows")]
+fn read_segment(
+    engine: &Engine,
+    segment: &Segment,
+    partition: Partition,
+    from: u64,
+    limit: usize,
+    events: &mut Vec<TailedEvent>,
+) -> FaultResult<bool> {
+    let order = engine.cache.get(segment.key(), CacheKey::TailOrder(partition.number()), || {
+        let positions = segment.load_ints(IntField::Position)?;
+        let mut order: Vec<(u64, u32)> = Vec::new();
+        for range in &segment.footer().tenants {
+            if Partition::of(range.tenant) == partition {
+                order.extend(range.rows.clone().map(|row| (positions[row as usize].cast_unsigned(), row)));
+            }
+        }
+        order.sort_unstable();
+        let bytes = order.capacity() * 16;
+        Ok((order, bytes))
+    })?;
+    let first = order.partition_point(|(position, _)| *position < from);
+    let mut live = order[first..].iter().filter(|(_, row)| segment.is_live(*row)).peekable();
+    if live.peek().is_none() {
+        return Ok(false);
+    }
+    let mut records = segment.records(&engine.cache)?;
+    for (position, row) in live {
+        if events.len() == limit {
+            return Ok(true);
+        }
+        let tenants = &segment.footer().tenants;
+        let index = tenants.partition_point(|range| range.rows.end <= *row);
+        let damaged = || Fault::corrupt(segment.name(), u64::from(*row), "a row is no event");
+        let tenant = tenants.get(index).map(|range| range.tenant).ok_or_else(damaged)?;
+        let mut event = None;
+        records.visit(*row as usize, &mut |record| {
+            event = record.to_event();
+            Ok(())
+        })?;
+        let event = event.ok_or_else(damaged)?;
+        events.push(TailedEvent { tenant, position: public(*position), event });
+    }
+    Ok(false)
+}
