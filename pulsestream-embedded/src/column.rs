@@ -19,7 +19,9 @@ pub(crate) enum Kind {
 impl Kind {
     /// Reads the number that stands on disk.
     pub(crate) fn from_u8(kind: u8) -> Option<Self> {
-        [Self::Text, Self::Number, Self::Bool, Self::Composite, Self::Severity].into_iter().find(|known| *known as u8 == kind)
+        [Self::Text, Self::Number, Self::Bool, Self::Composite, Self::Severity]
+            .into_iter()
+            .find(|known| *known as u8 == kind)
     }
 }
 
@@ -50,12 +52,11 @@ impl Dictionary {
     pub(crate) fn value(&self, code: u32) -> ValueRef<'_> {
         let Some((kind, bytes)) = self.entry(code) else { return ValueRef::Missing };
         match Kind::from_u8(kind) {
-            Some(Kind::Text) => {
-                std::str::from_utf8(bytes).map_or(ValueRef::Missing, |text| ValueRef::Text(Cow::Borrowed(text)))
-            }
-            Some(Kind::Number) => bytes
-                .first_chunk()
-                .map_or(ValueRef::Missing, |bits| ValueRef::Number(f64::from_bits(u64::from_le_bytes(*bits)))),
+            Some(Kind::Text) => std::str::from_utf8(bytes)
+                .map_or(ValueRef::Missing, |text| ValueRef::Text(Cow::Borrowed(text))),
+            Some(Kind::Number) => bytes.first_chunk().map_or(ValueRef::Missing, |bits| {
+                ValueRef::Number(f64::from_bits(u64::from_le_bytes(*bits)))
+            }),
             Some(Kind::Bool) => ValueRef::Bool(bytes.first() == Some(&1)),
             Some(Kind::Composite) => ValueRef::Composite,
             Some(Kind::Severity) => bytes

@@ -102,12 +102,13 @@ impl Fault {
                 "an earlier write to disk failed, so the store takes no more writes until it is opened again",
             )
             .with_retry(Retry::Never),
-            Self::SyncFailed { file, source } => {
-                make(ErrorKind::OutcomeUnknown, "the disk did not confirm the write: open the store again and retry")
-                    .with_context("file", file)
-                    .with_context("cause", &source)
-                    .with_source(source)
-            }
+            Self::SyncFailed { file, source } => make(
+                ErrorKind::OutcomeUnknown,
+                "the disk did not confirm the write: open the store again and retry",
+            )
+            .with_context("file", file)
+            .with_context("cause", &source)
+            .with_source(source),
             Self::Closed => make(ErrorKind::Closed, "the store is closed"),
             Self::Full { queue } => make(ErrorKind::Unavailable, "a queue is full")
                 .with_context("queue", queue)

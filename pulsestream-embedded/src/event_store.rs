@@ -37,7 +37,11 @@ impl EventStore for EmbeddedStore {
         const OPERATION: &str = "event_store.append";
         let wanted = options.durability.unwrap_or(self.engine.config.durability);
         if wanted > Durability::Durable {
-            return Err(Error::new(ErrorKind::Unsupported, OPERATION, "the embedded store keeps one copy only"));
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                OPERATION,
+                "the embedded store keeps one copy only",
+            ));
         }
         self.engine.ensure_open().map_err(|fault| fault.during(OPERATION))?;
         if events.is_empty() {
@@ -105,14 +109,16 @@ impl EventStore for EmbeddedStore {
 
     async fn delete(&self, tenant: TenantId, selection: &DeleteSelection) -> Result<u64> {
         let selection = selection.clone();
-        let delete = move |engine: &Engine, group: &Group<Leader>| delete(engine, group, tenant, &selection, true);
+        let delete =
+            move |engine: &Engine, group: &Group<Leader>| delete(engine, group, tenant, &selection, true);
         self.offload(delete).await.map_err(|fault| fault.during("event_store.delete"))
     }
 
     async fn retain(&self, tenant: TenantId, before: Timestamp) -> Result<u64> {
         let range = TimeRange::new(Timestamp::MIN, before);
         let older = DeleteSelection::Matching { range, filter: None };
-        let delete = move |engine: &Engine, group: &Group<Leader>| delete(engine, group, tenant, &older, false);
+        let delete =
+            move |engine: &Engine, group: &Group<Leader>| delete(engine, group, tenant, &older, false);
         self.offload(delete).await.map_err(|fault| fault.during("event_store.retain"))
     }
 

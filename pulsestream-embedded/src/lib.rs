@@ -13,6 +13,7 @@ mod bytes;
 mod cache;
 mod column;
 mod config;
+mod doctor;
 mod engine;
 mod error;
 mod event_store;
@@ -32,4 +33,5 @@ mod tail;
 mod wal;
 
 pub use config::EmbeddedConfig;
+pub use doctor::{Report, SegmentReport};
 pub use store::EmbeddedStore;

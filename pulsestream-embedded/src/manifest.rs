@@ -70,7 +70,7 @@ impl Manifest {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other.map_err(fault)?,
         };
-        let length = file.len().map_err(fault)?;
+        let length = file.bytes().map_err(fault)?;
         if length > MAX_BYTES {
             return Err(Fault::corrupt(NAME, length, "the manifest is too long"));
         }

@@ -104,13 +104,13 @@ const SCALES: [f64; 5] = [1.0, 10.0, 100.0, 1_000.0, 10_000.0];
 const ABSENT: i64 = 1 << 54;
 
 /// Appends numbers, NaN for missing: as integers when all of them are decimals of few places, else as their bits.
-#[allow(clippy::cast_possible_truncation, reason = "the round trip is checked")]
+#[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "the round trip is checked")]
 pub(crate) fn pack_numbers(values: &[f64], bytes: &mut Vec<u8>) {
     for (index, scale) in SCALES.iter().enumerate() {
         let scaled = |value: &f64| {
-            let integer = (value * scale).round();
-            let exact = integer.abs() < (1_i64 << 53) as f64 && (integer / scale).to_bits() == value.to_bits();
-            exact.then_some(integer as i64)
+            let integer = (value * scale).round() as i64;
+            let exact = integer.abs() < 1 << 53 && (integer as f64 / scale).to_bits() == value.to_bits();
+            exact.then_some(integer)
         };
         let integers: Option<Vec<i64>> =
             values.iter().map(|value| if value.is_nan() { Some(ABSENT) } else { scaled(value) }).collect();
@@ -122,7 +122,10 @@ pub(crate) fn pack_numbers(values: &[f64], bytes: &mut Vec<u8>) {
             // Missing ones would widen the range, so they are told by a bitmap and left out.
             if absent > 0 && absent < integers.len() {
                 bytes.extend(integers.chunks(8).map(|chunk| {
-                    chunk.iter().enumerate().fold(0_u8, |bits, (bit, value)| bits | u8::from(*value != ABSENT) << bit)
+                    chunk
+                        .iter()
+                        .enumerate()
+                        .fold(0_u8, |bits, (bit, value)| bits | u8::from(*value != ABSENT) << bit)
                 }));
             }
             let present: Vec<i64> = integers.into_iter().filter(|value| *value != ABSENT).collect();
@@ -155,7 +158,11 @@ pub(crate) fn unpack_numbers(bytes: &[u8], rows: usize) -> Option<Vec<f64>> {
         None => present.collect(),
         Some(bitmap) => (0..rows)
             .map(|row| {
-                if bitmap[row / 8] & (1 << (row % 8)) == 0 { f64::NAN } else { present.next().unwrap_or(f64::NAN) }
+                if bitmap[row / 8] & (1 << (row % 8)) == 0 {
+                    f64::NAN
+                } else {
+                    present.next().unwrap_or(f64::NAN)
+                }
             })
             .collect(),
     })

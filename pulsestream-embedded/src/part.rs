@@ -75,7 +75,8 @@ pub(crate) trait Texts {
 /// Reads whole rows.
 pub(crate) trait Records {
     /// Hands the row to `visit`.
-    fn visit(&mut self, row: usize, visit: &mut dyn FnMut(&Record<'_>) -> FaultResult<()>) -> FaultResult<()>;
+    fn visit(&mut self, row: usize, visit: &mut dyn FnMut(&Record<'_>) -> FaultResult<()>)
+    -> FaultResult<()>;
 }
 
 /// The column of a path into an application's own data.
@@ -140,7 +141,8 @@ impl Part {
                     Dynamic::Numbers(values) => values.clone(),
                     Dynamic::Dict(column) => {
                         let codes = 0..column.dictionary.codes();
-                        let number = |code| column.dictionary.value(code as u32).as_number().unwrap_or(f64::NAN);
+                        let number =
+                            |code| column.dictionary.value(code as u32).as_number().unwrap_or(f64::NAN);
                         let numbers: Vec<f64> = codes.map(number).collect();
                         (0..column.codes.len()).map(|row| numbers[column.codes.get(row) as usize]).collect()
                     }

@@ -128,7 +128,12 @@ impl<T> Drop for Filler<T> {
         let is_filled = slot.outcome.is_some() || Arc::strong_count(&self.0) == 1;
         drop(slot);
         if !is_filled {
-            self.fill(Err(Error::new(ErrorKind::Internal, "embedded.query", "the query stopped unexpectedly").into()));
+            self.fill(Err(Error::new(
+                ErrorKind::Internal,
+                "embedded.query",
+                "the query stopped unexpectedly",
+            )
+            .into()));
         }
     }
 }

@@ -104,7 +104,12 @@ fn numbers(metrics: &Metrics) -> [f64; NUMBER_FIELDS] {
 }
 
 /// A small whole number takes its varint with the lowest bit clear; any other a 1 and its eight bytes.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "checked")]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "checked"
+)]
 fn put_number(bytes: &mut Vec<u8>, number: f64) {
     let whole = number as u64;
     if whole < 1 << 53 && (whole as f64).to_bits() == number.to_bits() {
@@ -155,13 +160,12 @@ impl<'a> Record<'a> {
         Some((timestamp, reader.slice()?))
     }
 
-    /// Returns whether the measure `error_rate` counts the event.
-    pub(crate) fn is_error(&self) -> bool {
-        self.severity >= Severity::Error as u8 || self.numbers[NumberField::StatusCode.index()] >= 500.0
-    }
-
     /// Builds the event; `None` when a part is not what the store writes.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "they were integers when written")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "they were integers when written"
+    )]
     pub(crate) fn to_event(self) -> Option<Event> {
         let text = |field: TextField| match self.texts[field.index()] {
             Some(bytes) => std::str::from_utf8(bytes).ok().map(|text| Some(Text::from(text))),
@@ -222,7 +226,9 @@ impl<'a> Record<'a> {
 }
 
 fn read_tags(bytes: &[u8]) -> Option<Tags> {
-    tag_pairs(bytes).map(|(key, value)| Some((str::from_utf8(key).ok()?, str::from_utf8(value).ok()?))).collect()
+    tag_pairs(bytes)
+        .map(|(key, value)| Some((str::from_utf8(key).ok()?, str::from_utf8(value).ok()?)))
+        .collect()
 }
 
 /// Iterates over the tags of a row as they are stored.
@@ -282,7 +288,6 @@ mod tests {
             let mut bytes = vec![9];
             encode(&event, &mut bytes);
             let record = Record::decode(&bytes[1..]).unwrap();
-            assert_eq!(record.is_error(), event.is_error());
             assert_eq!(record.to_event().unwrap(), event);
             let place = Record::decode_place(&bytes[1..]).unwrap();
             assert_eq!(place, (event.timestamp.as_micros(), event.id.as_str().as_bytes()));

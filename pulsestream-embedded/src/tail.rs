@@ -16,7 +16,12 @@ fn public(position: u64) -> Position {
 }
 
 /// Reads up to `limit` events of a partition after a public position.
-pub(crate) fn tail(engine: &Engine, partition: Partition, after: Position, limit: usize) -> FaultResult<TailBatch> {
+pub(crate) fn tail(
+    engine: &Engine,
+    partition: Partition,
+    after: Position,
+    limit: usize,
+) -> FaultResult<TailBatch> {
     // Read first: everything before it is visible in the view that is taken next.
     let horizon = engine.end_of(partition);
     let view = engine.view();

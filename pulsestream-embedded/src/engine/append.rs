@@ -91,10 +91,15 @@ impl Leader {
         self.engine.request_seal();
     }
 
-    /// Forgets what segments hold now.
-    pub(crate) fn sealed(&mut self, position: u64) {
-        self.ids.retain(|(generation, _)| generation.start() >= position);
-        if let Err(fault) = self.wal.release(position) {
+    /// Forgets what segments hold now. The sealing thread does not do this itself: it must never wait for the leader, who may
+    /// wait for it.
+    pub(crate) fn catch_up(&mut self) {
+        let sealed = self.engine.sealed.load(Ordering::Acquire);
+        if self.ids.first().is_some_and(|(generation, _)| generation.start() >= sealed) {
+            return;
+        }
+        self.ids.retain(|(generation, _)| generation.start() >= sealed);
+        if let Err(fault) = self.wal.release(sealed) {
             tracing::warn!(%fault, "cannot reuse a log file");
         }
     }
@@ -102,6 +107,7 @@ impl Leader {
     fn commit_group(&mut self, jobs: Vec<Job>) -> FaultResult<Vec<Vec<bool>>> {
         self.engine.ensure_writable()?;
         self.wait_for_room()?;
+        self.catch_up();
         let view = self.engine.view();
         let recent = self.recent_segments(&view.segments);
         let sync = jobs.iter().any(|job| job.durable);

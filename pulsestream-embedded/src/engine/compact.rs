@@ -94,7 +94,9 @@ impl Engine {
         let options = SegmentOptions { compression_level: self.config.compression_level };
         let mut writer = SegmentWriter::create(&self.storage, name.to_owned(), options, self.hasher)?;
         let mut rows = 0_u64;
-        while let Some(least) = (0..cursors.len()).min_by(|left, right| cursors[*left].key().cmp(&cursors[*right].key())) {
+        while let Some(least) =
+            (0..cursors.len()).min_by(|left, right| cursors[*left].key().cmp(&cursors[*right].key()))
+        {
             if rows.is_multiple_of(4_096) && self.is_stopping() {
                 return Err(Fault::Closed);
             }

@@ -35,7 +35,11 @@ impl Engine {
             deleted += rows.len() as u64;
             let dropped = add_rows(segment.dropped(), rows);
             if let Some(entry) = next.segments.iter_mut().find(|entry| entry.file() == segment.name()) {
-                *entry = SegmentEntry { number: entry.number, dropped: dropped.clone(), erase: erase || entry.erase };
+                *entry = SegmentEntry {
+                    number: entry.number,
+                    dropped: dropped.clone(),
+                    erase: erase || entry.erase,
+                };
             }
             changed.push(segment.with_dropped(dropped));
         }

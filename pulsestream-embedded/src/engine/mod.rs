@@ -43,6 +43,8 @@ pub(crate) struct Engine {
     pub(crate) truncated_bytes: u64,
     view: RwLock<Arc<View>>,
     manifest: Mutex<Manifest>,
+    /// Everything before this position is in segments.
+    sealed: AtomicU64,
     /// Whoever rewrites or deletes rows of segments holds it; sealing does not.
     rewriting: Mutex<()>,
     /// Position after the last visible event of each partition.

@@ -56,9 +56,9 @@ pub(crate) fn open(
     let recovered = wal::recover(&storage, options, manifest.sealed, |position, payload| {
         let batch = Batch::read(payload, position);
         let batch = batch.ok_or_else(|| Fault::corrupt(wal::DIRECTORY, position, "a batch of the log"))?;
-        let full = generations.last().filter(|active| {
-            active.rows() >= config.seal_events || active.bytes() >= config.seal_bytes
-        });
+        let full = generations
+            .last()
+            .filter(|active| active.rows() >= config.seal_events || active.bytes() >= config.seal_bytes);
         if full.is_some() {
             generations.push(Arc::new(Generation::new(position)));
         }
@@ -79,6 +79,7 @@ pub(crate) fn open(
         hasher,
         truncated_bytes: recovered.truncated_bytes,
         view: RwLock::new(Arc::new(View { segments, generations })),
+        sealed: AtomicU64::new(manifest.sealed),
         manifest: Mutex::new(manifest),
         rewriting: Mutex::new(()),
         ends: std::array::from_fn(|_| AtomicU64::new(end)),
@@ -100,7 +101,8 @@ pub(crate) fn open(
 
 fn create(storage: &Arc<dyn Storage>, env: &Env) -> FaultResult<Manifest> {
     // A log without a manifest was not written by a crash: the manifest comes first.
-    let has_log = storage.list(wal::DIRECTORY).is_ok_and(|names| names.iter().any(|name| name.ends_with(".wal")));
+    let has_log =
+        storage.list(wal::DIRECTORY).is_ok_and(|names| names.iter().any(|name| name.ends_with(".wal")));
     if has_log {
         return Err(Fault::corrupt("manifest", 0, "the manifest is missing"));
     }

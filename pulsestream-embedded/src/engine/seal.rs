@@ -1,6 +1,7 @@
 //! Turning generations into segments.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::{Engine, Leader, held};
 use crate::error::FaultResult;
@@ -15,8 +16,10 @@ impl Engine {
     /// # Errors
     /// Those of the disk; what could not be sealed stays in the log and in memory.
     pub(crate) fn seal_all(&self, group: &Group<Leader>) -> FaultResult<()> {
-        while let Some(end) = self.seal_oldest()? {
-            group.leader().sealed(end);
+        while self.seal_oldest()? {
+            if let Some(mut leader) = group.try_leader() {
+                leader.catch_up();
+            }
             self.request_compaction();
         }
         Ok(())
@@ -31,12 +34,12 @@ impl Engine {
         self.seal_all(group)
     }
 
-    /// Seals the oldest frozen generation and returns its end; `None` if there is none.
-    fn seal_oldest(&self) -> FaultResult<Option<u64>> {
+    /// Seals the oldest frozen generation; returns whether there was one.
+    fn seal_oldest(&self) -> FaultResult<bool> {
         let mut manifest = held(&self.manifest);
         self.ensure_writable()?;
         let view = self.view();
-        let [generation, _, ..] = view.generations.as_slice() else { return Ok(None) };
+        let [generation, _, ..] = view.generations.as_slice() else { return Ok(false) };
         let number = manifest.next_segment;
         manifest.next_segment += 1;
         let name = file_of(number);
@@ -62,10 +65,12 @@ impl Engine {
             view.generations.retain(|other| !Arc::ptr_eq(other, generation));
             view.segments.push(segment);
         });
+        // After the view, so that a leader who forgets the ids finds the segment.
+        self.sealed.store(generation.end(), Ordering::Release);
         drop(manifest);
         generation.forget(&self.cache);
         self.made_room();
-        Ok(Some(generation.end()))
+        Ok(true)
     }
 
     fn write_generation(&self, generation: &Generation, name: &str) -> FaultResult<Segment> {

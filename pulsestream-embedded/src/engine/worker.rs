@@ -81,15 +81,21 @@ impl Engine {
         held(&self.work).stop
     }
 
-    fn work_on(&self, mut take: impl FnMut(&mut super::Work) -> bool, mut run: impl FnMut() -> FaultResult<()>) {
+    fn work_on(
+        &self,
+        mut take: impl FnMut(&mut super::Work) -> bool,
+        mut run: impl FnMut() -> FaultResult<()>,
+    ) {
         let mut failed = false;
         loop {
             {
                 let mut work = held(&self.work);
                 while !take(&mut work) && !work.stop {
                     if failed {
-                        let (woken, _) =
-                            self.work_changed.wait_timeout(work, RETRY).unwrap_or_else(PoisonError::into_inner);
+                        let (woken, _) = self
+                            .work_changed
+                            .wait_timeout(work, RETRY)
+                            .unwrap_or_else(PoisonError::into_inner);
                         work = woken;
                         break;
                     }

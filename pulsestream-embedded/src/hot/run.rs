@@ -25,11 +25,14 @@ pub(crate) struct Run {
     tenants: Vec<TenantRange>,
 }
 
+/// Tenant, time and id of a row, then its batch and row.
+type Place<'a> = (TenantId, i64, &'a [u8], (u32, u32));
+
 impl Run {
     /// Sorts the rows of batches.
     #[allow(clippy::cast_possible_truncation, reason = "a run has fewer than 2^32 rows")]
     pub(crate) fn new(batches: Vec<Arc<Batch>>) -> Self {
-        let mut places: Vec<(TenantId, i64, &[u8], (u32, u32))> = Vec::new();
+        let mut places: Vec<Place<'_>> = Vec::new();
         for (index, batch) in batches.iter().enumerate() {
             for row in 0..batch.len() {
                 let (time, id) = Record::decode_place(batch.record(row)).unwrap_or_default();
@@ -107,7 +110,10 @@ impl Rows for Run {
     }
 
     fn live_rows(&self, tenant: TenantId) -> Vec<Range<usize>> {
-        self.tenant(tenant).map(|range| range.rows.start as usize..range.rows.end as usize).into_iter().collect()
+        self.tenant(tenant)
+            .map(|range| range.rows.start as usize..range.rows.end as usize)
+            .into_iter()
+            .collect()
     }
 
     fn time_bounds(&self, tenant: TenantId) -> Option<(i64, i64)> {
@@ -197,7 +203,11 @@ impl Texts for RunTexts<'_> {
 struct RunRecords<'a>(&'a Run);
 
 impl Records for RunRecords<'_> {
-    fn visit(&mut self, row: usize, visit: &mut dyn FnMut(&Record<'_>) -> FaultResult<()>) -> FaultResult<()> {
+    fn visit(
+        &mut self,
+        row: usize,
+        visit: &mut dyn FnMut(&Record<'_>) -> FaultResult<()>,
+    ) -> FaultResult<()> {
         visit(&self.0.record(row))
     }
 }

@@ -151,6 +151,9 @@ pub(super) struct Tallies {
     pub(super) distinct: Vec<Distinct>,
 }
 
+/// Percentiles of one path in one group, each with the thousandths of a percent asked.
+type Percentiles = Vec<(u32, Option<f64>)>;
+
 /// All groups, each with a slot.
 #[derive(Debug)]
 pub(super) struct Groups {
@@ -213,7 +216,7 @@ impl Groups {
         let ratio = |part: f64, whole: f64| (whole > 0.0).then(|| part / whole);
         let events = self.events[slot] as f64;
         let mut values = Vec::with_capacity(query.measures.len());
-        let mut percentiles_of: Vec<Option<Vec<(u32, Option<f64>)>>> = vec![None; measured.len()];
+        let mut percentiles_of: Vec<Option<Percentiles>> = vec![None; measured.len()];
         for measure in &query.measures {
             let index = measure.path().and_then(|path| measured.iter().position(|known| known.path == *path));
             let index = index.unwrap_or(0);
@@ -238,7 +241,9 @@ impl Groups {
                             .measures
                             .iter()
                             .filter_map(|other| match other {
-                                Measure::Percentile { path, millipercent } if *path == measured[index].path => {
+                                Measure::Percentile { path, millipercent }
+                                    if *path == measured[index].path =>
+                                {
                                     Some(*millipercent)
                                 }
                                 _ => None,

@@ -39,7 +39,10 @@ pub(crate) fn aggregate(
         query,
         plan: FilterPlan::new(query.filter.as_ref())?,
         group_interners: query.group_by.iter().map(|path| interners.of(path)).collect(),
-        distinct_interners: measured.iter().map(|one| one.distinct.then(|| interners.of(&one.path))).collect(),
+        distinct_interners: measured
+            .iter()
+            .map(|one| one.distinct.then(|| interners.of(&one.path)))
+            .collect(),
         counts_errors: query.measures.contains(&Measure::ErrorRate),
         groups: Groups::new(measured.len(), query.max_groups),
         measured,
@@ -74,8 +77,11 @@ struct Columns {
     groups: Vec<(Arc<DictColumn>, Arc<Vec<u32>>)>,
     errors: Option<Arc<Vec<u8>>>,
     numbers: Vec<Option<Arc<Vec<f64>>>>,
-    distinct: Vec<Option<(Arc<DictColumn>, Arc<Vec<u32>>, usize)>>,
+    distinct: Vec<Option<DistinctColumn>>,
 }
+
+/// Codes, their numbers, and how many numbers there are.
+type DistinctColumn = (Arc<DictColumn>, Arc<Vec<u32>>, usize);
 
 /// Finds the slot of the codes of a row.
 struct SlotFinder {
@@ -174,7 +180,9 @@ impl Run<'_> {
 
     /// Cuts rows, which ascend in time, at the buckets.
     fn cut(&mut self, columns: &Columns, rows: Range<usize>) -> Vec<(Option<Timestamp>, Range<usize>)> {
-        let (Some(bucket), Some(times)) = (&self.query.bucket, &columns.times) else { return vec![(None, rows)] };
+        let (Some(bucket), Some(times)) = (&self.query.bucket, &columns.times) else {
+            return vec![(None, rows)];
+        };
         let mut cuts = Vec::new();
         let mut start = rows.start;
         while start < rows.end {
@@ -201,7 +209,8 @@ impl Run<'_> {
         rows: &Rows<'_>,
     ) -> FaultResult<()> {
         let count = rows.len();
-        let single = if columns.groups.is_empty() { Some(self.groups.slot((bucket, [0; 3]))? as usize) } else { None };
+        let single =
+            if columns.groups.is_empty() { Some(self.groups.slot((bucket, [0; 3]))? as usize) } else { None };
         if let Some(slot) = single {
             self.groups.events[slot] += count as u64;
         } else {
@@ -280,8 +289,12 @@ impl Run<'_> {
         let mut rows = Vec::with_capacity(self.groups.keys.len());
         for slot in 0..self.groups.keys.len() {
             let (bucket, numbers) = self.groups.keys[slot];
-            let group: Vec<Value> =
-                self.group_interners.iter().zip(numbers).map(|(interner, number)| interner.value(number)).collect();
+            let group: Vec<Value> = self
+                .group_interners
+                .iter()
+                .zip(numbers)
+                .map(|(interner, number)| interner.value(number))
+                .collect();
             let values = self.groups.values(slot, self.query, &self.measured);
             rows.push(AggregateRow { bucket, group, values });
         }

@@ -101,7 +101,8 @@ impl Node {
     }
 
     fn bind(&self, part: &Part) -> FaultResult<BoundNode> {
-        let bind_all = |nodes: &[Self]| nodes.iter().map(|node| node.bind(part)).collect::<FaultResult<Vec<_>>>();
+        let bind_all =
+            |nodes: &[Self]| nodes.iter().map(|node| node.bind(part)).collect::<FaultResult<Vec<_>>>();
         Ok(match self {
             Self::Always(answer) => BoundNode::Always(*answer),
             Self::All(parts) => {
@@ -159,7 +160,12 @@ impl Leaf {
         Ok(this.table(part.dict(path)?))
     }
 
-    fn bind_text(self: &Arc<Self>, field: TextField, path: &FieldPath, part: &Part) -> FaultResult<BoundNode> {
+    fn bind_text(
+        self: &Arc<Self>,
+        field: TextField,
+        path: &FieldPath,
+        part: &Part,
+    ) -> FaultResult<BoundNode> {
         if part.rows.keeps_dict(field) {
             return Ok(self.table(part.dict(path)?));
         }
@@ -210,11 +216,23 @@ enum BoundNode {
     All(Vec<Self>),
     Any(Vec<Self>),
     Not(Box<Self>),
-    Code { column: Arc<DictColumn>, code: u32 },
-    Table { column: Arc<DictColumn>, table: Vec<u8> },
-    Numbers { values: Arc<Vec<f64>>, leaf: Arc<Leaf> },
+    Code {
+        column: Arc<DictColumn>,
+        code: u32,
+    },
+    Table {
+        column: Arc<DictColumn>,
+        table: Vec<u8>,
+    },
+    Numbers {
+        values: Arc<Vec<f64>>,
+        leaf: Arc<Leaf>,
+    },
     /// Texts of a field, or ids.
-    Texts { field: Option<TextField>, leaf: Arc<Leaf> },
+    Texts {
+        field: Option<TextField>,
+        leaf: Arc<Leaf>,
+    },
 }
 
 impl BoundFilter {

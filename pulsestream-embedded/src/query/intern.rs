@@ -86,7 +86,12 @@ impl Interner {
     }
 
     /// Returns the numbers of the codes of a part's column.
-    pub(crate) fn numbers_of(&self, part: &Part, path: &FieldPath, column: &DictColumn) -> FaultResult<Arc<Numbers>> {
+    pub(crate) fn numbers_of(
+        &self,
+        part: &Part,
+        path: &FieldPath,
+        column: &DictColumn,
+    ) -> FaultResult<Arc<Numbers>> {
         part.cache.get(part.rows.key(), CacheKey::Interned(path.clone(), self.epoch), || {
             let mut values = held(&self.values);
             let numbers: Numbers = (0..column.dictionary.codes())

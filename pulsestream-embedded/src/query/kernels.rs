@@ -120,7 +120,8 @@ mod tests {
 
     #[test]
     fn kernels_agree_with_plain_loops() {
-        let values: Vec<f64> = (0..1_000).map(|row| if row % 7 == 0 { f64::NAN } else { f64::from(row % 13) }).collect();
+        let values: Vec<f64> =
+            (0..1_000).map(|row| if row % 7 == 0 { f64::NAN } else { f64::from(row % 13) }).collect();
         let plain = |comparison, value: f64| match comparison {
             Comparison::Equal => value == 5.0,
             Comparison::NotEqual => value != 5.0,

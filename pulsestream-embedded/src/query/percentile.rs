@@ -12,7 +12,10 @@ const SORTED: usize = 256;
 pub(super) fn percentiles(numbers: &mut [f64], millipercents: &[u32]) -> Vec<Option<f64>> {
     if numbers.len() <= SORTED {
         numbers.sort_unstable_by(f64::total_cmp);
-        return millipercents.iter().map(|millipercent| percentile_of_sorted(numbers, *millipercent)).collect();
+        return millipercents
+            .iter()
+            .map(|millipercent| percentile_of_sorted(numbers, *millipercent))
+            .collect();
     }
     let last = numbers.len() - 1;
     let mut order: Vec<usize> = (0..millipercents.len()).collect();

@@ -53,7 +53,8 @@ impl PartScan {
             return Ok(None);
         }
         let timestamps = found.iter().map(|one| self.search.time(*one)).collect();
-        let columns = self.columns.iter().map(|path| self.column(path, &found)).collect::<FaultResult<_>>()?;
+        let columns =
+            self.columns.iter().map(|path| self.column(path, &found)).collect::<FaultResult<_>>()?;
         Ok(Some(ColumnBatch { timestamps, columns }))
     }
 

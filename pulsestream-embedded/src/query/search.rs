@@ -70,7 +70,14 @@ impl Search {
                 ranges = cut(&part, &times, ranges, order, cursor)?;
             }
             let (matches, block_rows) = (VecDeque::new(), FIRST_BLOCK_ROWS);
-            sources.push(SourcePart { part, times, ranges: ranges.into(), matches, block_rows, filter: None });
+            sources.push(SourcePart {
+                part,
+                times,
+                ranges: ranges.into(),
+                matches,
+                block_rows,
+                filter: None,
+            });
         }
         Ok(Self { plan, order, sources })
     }
@@ -285,7 +292,10 @@ pub(crate) fn find(parts: Vec<Part>, tenant: TenantId, query: &FindQuery) -> Fau
     }
     let has_more = found.len() == query.limit && search.next()?.is_some();
     let events = read_events(&search, &found)?;
-    let next = events.last().filter(|_| has_more).map(|last| Cursor { timestamp: last.timestamp, id: last.id.clone() });
+    let next = events
+        .last()
+        .filter(|_| has_more)
+        .map(|last| Cursor { timestamp: last.timestamp, id: last.id.clone() });
     Ok(FindPage { events, next, total })
 }
 

@@ -1,5 +1,6 @@
 //! The bytes of a segment file: header, blocks, footer, trailer.
 
+use std::fmt;
 use std::ops::Range;
 
 use pulsestream_core::event::FieldPath;
@@ -36,6 +37,22 @@ pub(crate) enum ColumnName {
     Dynamic(FieldPath),
     Ids,
     IdFilter,
+}
+
+impl fmt::Display for ColumnName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ints(field) => write!(f, "{field:?}"),
+            Self::Numbers(field) => write!(f, "{field:?}"),
+            Self::Text(field) => match field.path() {
+                Some(path) => write!(f, "{path}"),
+                None => write!(f, "{field:?}"),
+            },
+            Self::Dynamic(path) => write!(f, "{path}"),
+            Self::Ids => f.write_str("id"),
+            Self::IdFilter => f.write_str("id fingerprints"),
+        }
+    }
 }
 
 /// How the blocks of a column are to be read.
@@ -173,7 +190,11 @@ impl Footer {
 }
 
 /// Checks a trailer and returns the length and the checksum of the footer.
-pub(super) fn read_trailer(bytes: &[u8; TRAILER_BYTES as usize], file: &str, offset: u64) -> FaultResult<(u32, u32)> {
+pub(super) fn read_trailer(
+    bytes: &[u8; TRAILER_BYTES as usize],
+    file: &str,
+    offset: u64,
+) -> FaultResult<(u32, u32)> {
     if &bytes[16..] != MAGIC {
         return Err(Fault::corrupt(file, offset, "the end of the segment"));
     }

@@ -37,7 +37,10 @@ impl IdHasher {
 pub(crate) enum Ids {
     /// All of them are UUIDs in their canonical form.
     Uuids(Vec<[u8; 16]>),
-    Texts { ends: Vec<u32>, bytes: Vec<u8> },
+    Texts {
+        ends: Vec<u32>,
+        bytes: Vec<u8>,
+    },
 }
 
 impl Ids {
@@ -46,7 +49,10 @@ impl Ids {
     }
 
     /// Adds the id of the next row.
-    #[allow(clippy::cast_possible_truncation, reason = "ids have at most 128 bytes and a segment fewer than 2^24 rows")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "ids have at most 128 bytes and a segment fewer than 2^24 rows"
+    )]
     pub(crate) fn push(&mut self, id: &[u8]) {
         if let Self::Uuids(uuids) = self {
             if let Some(uuid) = parse_uuid(id) {

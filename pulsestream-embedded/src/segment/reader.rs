@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use pulsestream_core::event::FieldPath;
 use pulsestream_core::id::TenantId;
 
-use super::format::{Block, ColumnMeta, ColumnName, Encoding, Footer, HEADER_BYTES, TRAILER_BYTES, read_trailer};
+use super::format::{
+    Block, ColumnMeta, ColumnName, Encoding, Footer, HEADER_BYTES, TRAILER_BYTES, read_trailer,
+};
 use super::ids::{IdFilter, IdHasher, IdIndex, Ids};
 use super::text::TextBlock;
 use crate::bytes::Reader;
@@ -52,17 +54,22 @@ impl Segment {
     ///
     /// # Errors
     /// `Corrupt`, `Newer`, `Io`.
-    pub(crate) fn open(storage: &Arc<dyn Storage>, name: &str, dropped: Vec<Range<u32>>) -> FaultResult<Self> {
+    pub(crate) fn open(
+        storage: &Arc<dyn Storage>,
+        name: &str,
+        dropped: Vec<Range<u32>>,
+    ) -> FaultResult<Self> {
         let fault = |source| Fault::io("open", name, source);
         let file = storage.open(name, OpenMode::Read).map_err(fault)?;
-        let bytes = file.len().map_err(fault)?;
+        let bytes = file.bytes().map_err(fault)?;
         let Some(trailer_at) = bytes.checked_sub(TRAILER_BYTES).filter(|at| *at >= HEADER_BYTES) else {
             return Err(Fault::corrupt(name, bytes, "the segment is too short"));
         };
         let mut trailer = [0; TRAILER_BYTES as usize];
         file.read_at(&mut trailer, trailer_at).map_err(fault)?;
         let (length, checksum) = read_trailer(&trailer, name, trailer_at)?;
-        let Some(footer_at) = trailer_at.checked_sub(u64::from(length)).filter(|at| *at >= HEADER_BYTES) else {
+        let Some(footer_at) = trailer_at.checked_sub(u64::from(length)).filter(|at| *at >= HEADER_BYTES)
+        else {
             return Err(Fault::corrupt(name, trailer_at, "the length of the footer"));
         };
         let mut footer = vec![0; length as usize];
@@ -168,14 +175,17 @@ impl Segment {
             return Ok(bytes);
         }
         let raw = zstd::bulk::decompress(&bytes, block.raw_bytes as usize);
-        raw.ok().filter(|raw| raw.len() == block.raw_bytes as usize).ok_or_else(|| damaged("a block does not unpack"))
+        raw.ok()
+            .filter(|raw| raw.len() == block.raw_bytes as usize)
+            .ok_or_else(|| damaged("a block does not unpack"))
     }
 
     /// Reads the only block of a column that every segment has.
     fn one_block(&self, name: &ColumnName) -> FaultResult<(Vec<u8>, u64)> {
         let column = self.inner.footer.column(name);
         let block = column.and_then(|column| column.blocks.first());
-        let block = block.ok_or_else(|| Fault::corrupt(&self.inner.name, self.inner.bytes, "a column is missing"))?;
+        let block =
+            block.ok_or_else(|| Fault::corrupt(&self.inner.name, self.inner.bytes, "a column is missing"))?;
         Ok((self.read_block(block)?, block.offset))
     }
 
@@ -185,7 +195,8 @@ impl Segment {
         };
         let damaged = || Fault::corrupt(&self.inner.name, entries.offset, "a dictionary");
         let dictionary = read_dictionary(&self.read_block(entries)?).ok_or_else(damaged)?;
-        let codes = read_codes(&self.read_block(codes)?, self.rows(), dictionary.codes()).ok_or_else(damaged)?;
+        let codes =
+            read_codes(&self.read_block(codes)?, self.rows(), dictionary.codes()).ok_or_else(damaged)?;
         Ok(DictColumn { codes, dictionary })
     }
 }
@@ -409,12 +420,14 @@ impl Texts for SegmentTexts<'_> {
             let index = blocks.partition_point(|block| block.first_row as usize <= row).saturating_sub(1);
             let block = &blocks[index];
             let segment = self.segment;
-            let text = self.cache.get(segment.inner.key, CacheKey::Texts(self.field, index as u32), || {
-                let text = TextBlock::read(segment.read_block(block)?);
-                let text = text.ok_or_else(|| Fault::corrupt(&segment.inner.name, block.offset, "texts"))?;
-                let bytes = text.heap_bytes();
-                Ok((text, bytes))
-            })?;
+            let text =
+                self.cache.get(segment.inner.key, CacheKey::Texts(self.field, index as u32), || {
+                    let text = TextBlock::read(segment.read_block(block)?);
+                    let text =
+                        text.ok_or_else(|| Fault::corrupt(&segment.inner.name, block.offset, "texts"))?;
+                    let bytes = text.heap_bytes();
+                    Ok((text, bytes))
+                })?;
             let first = block.first_row as usize;
             if row - first >= text.rows() {
                 return Err(Fault::corrupt(&segment.inner.name, block.offset, "a block has too few rows"));
@@ -475,7 +488,11 @@ impl<'a> SegmentRecords<'a> {
 }
 
 impl Records for SegmentRecords<'_> {
-    fn visit(&mut self, row: usize, visit: &mut dyn FnMut(&Record<'_>) -> FaultResult<()>) -> FaultResult<()> {
+    fn visit(
+        &mut self,
+        row: usize,
+        visit: &mut dyn FnMut(&Record<'_>) -> FaultResult<()>,
+    ) -> FaultResult<()> {
         let mut texts = [None; TEXT_FIELDS];
         for (slot, column) in texts.iter_mut().zip(&mut self.texts) {
             *slot = column.get(row)?;

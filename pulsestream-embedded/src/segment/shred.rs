@@ -101,8 +101,14 @@ impl Shredder {
     fn track(&mut self, depth: usize) -> Option<usize> {
         // Whatever this path continues cannot be told by leaves alone.
         if depth > 1 {
-            let ends: Vec<usize> =
-                self.key.iter().enumerate().skip(2).filter(|(_, byte)| **byte == 0).map(|(at, _)| at).collect();
+            let ends: Vec<usize> = self
+                .key
+                .iter()
+                .enumerate()
+                .skip(2)
+                .filter(|(_, byte)| **byte == 0)
+                .map(|(at, _)| at)
+                .collect();
             for end in ends {
                 if !self.inner.contains(&self.key[..end]) {
                     self.inner.insert(self.key[..end].into());
@@ -139,13 +145,19 @@ impl Shredder {
 fn path_of(key: &[u8]) -> Option<FieldPath> {
     let (field, rest) = key.split_first()?;
     let segments = rest.get(1..)?.split(|byte| *byte == 0);
-    let segments: Vec<Text> = segments.map(|one| std::str::from_utf8(one).ok().map(Text::from)).collect::<Option<_>>()?;
+    let segments: Vec<Text> =
+        segments.map(|one| std::str::from_utf8(one).ok().map(Text::from)).collect::<Option<_>>()?;
     if *field == TextField::Tags as u8 {
         return segments.into_iter().next().map(FieldPath::Tag);
     }
-    let may_be_position = |segment: &Text| !segment.is_empty() && segment.bytes().all(|byte| byte.is_ascii_digit());
+    let may_be_position =
+        |segment: &Text| !segment.is_empty() && segment.bytes().all(|byte| byte.is_ascii_digit());
     if segments.iter().any(may_be_position) {
         return None;
     }
-    Some(if *field == TextField::Metadata as u8 { FieldPath::Metadata(segments) } else { FieldPath::Payload(segments) })
+    Some(if *field == TextField::Metadata as u8 {
+        FieldPath::Metadata(segments)
+    } else {
+        FieldPath::Payload(segments)
+    })
 }

@@ -154,8 +154,8 @@ impl File for FaultyFile {
         self.inner.write_at(bytes, offset)
     }
 
-    fn len(&self) -> io::Result<u64> {
-        self.inner.len()
+    fn bytes(&self) -> io::Result<u64> {
+        self.inner.bytes()
     }
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {

@@ -132,7 +132,7 @@ impl File for Handle {
         self.0.write_all_at(bytes, offset)
     }
 
-    fn len(&self) -> io::Result<u64> {
+    fn bytes(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
     }
 

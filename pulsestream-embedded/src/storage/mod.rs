@@ -1,8 +1,8 @@
 //! The file operations the store is built on, so that a test can cut the power or fill the disk.
 
-mod folder;
 #[cfg(any(test, feature = "sim"))]
 mod faults;
+mod folder;
 #[cfg(any(test, feature = "sim"))]
 mod sim;
 
@@ -10,9 +10,9 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-pub use folder::Folder;
 #[cfg(any(test, feature = "sim"))]
 pub use faults::{Fail, FaultyStorage, Operation};
+pub use folder::Folder;
 #[cfg(any(test, feature = "sim"))]
 pub use sim::SimFs;
 
@@ -103,7 +103,7 @@ pub trait File: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// Those of the operating system.
-    fn len(&self) -> io::Result<u64>;
+    fn bytes(&self) -> io::Result<u64>;
 
     /// Cuts or extends the file with zeros.
     ///

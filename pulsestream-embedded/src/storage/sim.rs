@@ -98,11 +98,7 @@ impl SimFs {
             let inode = Inode { durable: content.clone(), content, pending: Vec::new() };
             fresh.insert(name.clone(), Arc::new(Mutex::new(inode)));
         }
-        Self(Arc::new(Mutex::new(State {
-            names: fresh.clone(),
-            durable_names: fresh,
-            ..State::default()
-        })))
+        Self(Arc::new(Mutex::new(State { names: fresh.clone(), durable_names: fresh, ..State::default() })))
     }
 
     /// Returns a folder as a killed process leaves it: everything written is there, synced or not.
@@ -112,17 +108,18 @@ impl SimFs {
             let content = held(inode).content.clone();
             Arc::new(Mutex::new(Inode { durable: content.clone(), content, pending: Vec::new() }))
         };
-        let fresh: BTreeMap<_, _> = state.names.iter().map(|(name, inode)| (name.clone(), copy(inode))).collect();
-        Self(Arc::new(Mutex::new(State {
-            names: fresh.clone(),
-            durable_names: fresh,
-            ..State::default()
-        })))
+        let fresh: BTreeMap<_, _> =
+            state.names.iter().map(|(name, inode)| (name.clone(), copy(inode))).collect();
+        Self(Arc::new(Mutex::new(State { names: fresh.clone(), durable_names: fresh, ..State::default() })))
     }
 
     /// Returns the names and lengths of all files.
     pub fn files(&self) -> Vec<(String, u64)> {
-        held(&self.0).names.iter().map(|(name, inode)| (name.clone(), held(inode).content.len() as u64)).collect()
+        held(&self.0)
+            .names
+            .iter()
+            .map(|(name, inode)| (name.clone(), held(inode).content.len() as u64))
+            .collect()
     }
 
     /// Inverts every bit of one byte, as a failing disk may; returns whether the byte exists.
@@ -191,7 +188,9 @@ impl Inode {
         let mode = random(seed) % 4;
         for change in &self.pending {
             match change {
-                Change::Length(bytes) if mode != 0 && random(seed) % 4 != 0 => content.resize(*bytes, 0),
+                Change::Length(bytes) if mode != 0 && !random(seed).is_multiple_of(4) => {
+                    content.resize(*bytes, 0)
+                }
                 Change::Length(_) => {}
                 Change::Write(offset, bytes) => {
                     let mut at = 0;
@@ -308,7 +307,7 @@ impl File for SimFile {
         Ok(())
     }
 
-    fn len(&self) -> io::Result<u64> {
+    fn bytes(&self) -> io::Result<u64> {
         drop(self.fs.powered()?);
         Ok(held(&self.inode).content.len() as u64)
     }

@@ -6,7 +6,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::{Context, Poll, Waker};
 
 use crate::error::{Fault, FaultResult};
@@ -89,7 +89,14 @@ impl<D> Slot<D> {
 impl<L: Lead> Group<L> {
     /// Creates a group whose queue holds up to `max_bytes`.
     pub(crate) fn new(leader: L, max_bytes: usize) -> Self {
-        let queue = Queue { waiting: Vec::new(), bytes: 0, leading: false, slow: false, called: false, closed: false };
+        let queue = Queue {
+            waiting: Vec::new(),
+            bytes: 0,
+            leading: false,
+            slow: false,
+            called: false,
+            closed: false,
+        };
         Self(Arc::new(Shared {
             queue: Mutex::new(queue),
             leader: Mutex::new(leader),
@@ -106,6 +113,15 @@ impl<L: Lead> Group<L> {
     /// Gives access to the leader's state; waits for a commit under way.
     pub(crate) fn leader(&self) -> MutexGuard<'_, L> {
         held(&self.0.leader)
+    }
+
+    /// Gives access to the leader's state unless a commit is under way.
+    pub(crate) fn try_leader(&self) -> Option<MutexGuard<'_, L>> {
+        match self.0.leader.try_lock() {
+            Ok(leader) => Some(leader),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     /// Returns the bytes in the queue.

@@ -258,7 +258,7 @@ impl Wal {
         while let Some(spare) = self.spares.pop() {
             let file = self.storage.open(&spare, OpenMode::Write);
             let file = file.map_err(|source| fault("open", &spare, source))?;
-            let length = file.len().map_err(|source| fault("stat", &spare, source))?;
+            let length = file.bytes().map_err(|source| fault("stat", &spare, source))?;
             if length >= capacity {
                 return Ok((file, spare, length));
             }

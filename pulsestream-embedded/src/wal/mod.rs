@@ -12,9 +12,11 @@ mod recover;
 mod tests;
 
 pub(crate) use frame::FRAME_HEADER_BYTES;
-pub(crate) use group::{Group, Lead, Submission};
+pub(crate) use group::{Group, Lead};
 pub(crate) use log::{Wal, WalOptions, frame_bytes};
-pub(crate) use recover::{Recovered, recover};
+#[cfg(test)]
+use recover::Recovered;
+pub(crate) use recover::recover;
 
 /// The sub-folder of the log.
 pub(crate) const DIRECTORY: &str = "wal";

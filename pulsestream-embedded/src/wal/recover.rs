@@ -183,7 +183,7 @@ fn read_header(storage: &Arc<dyn Storage>, name: &str) -> FaultResult<FileHeader
 fn read_file(storage: &Arc<dyn Storage>, name: &str) -> FaultResult<Vec<u8>> {
     let fault = |source| Fault::io("read", name, source);
     let file = storage.open(name, OpenMode::Read).map_err(fault)?;
-    let length = file.len().map_err(fault)?;
+    let length = file.bytes().map_err(fault)?;
     if length > MAX_FILE_BYTES {
         return Err(Fault::corrupt(name, length, "the file is larger than any log file"));
     }

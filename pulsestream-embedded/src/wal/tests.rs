@@ -6,7 +6,10 @@ use crate::storage::{Fail, FaultyStorage, OpenMode, Operation, SimFs, Storage};
 
 const OPTIONS: WalOptions = WalOptions { file_bytes: 4_096, max_spares: 2 };
 
-fn open(storage: &Arc<dyn Storage>, sealed: u64) -> FaultResult<(Recovered, Vec<(u64, Vec<u8>)>)> {
+/// Positions and payloads.
+type Seen = Vec<(u64, Vec<u8>)>;
+
+fn open(storage: &Arc<dyn Storage>, sealed: u64) -> FaultResult<(Recovered, Seen)> {
     let mut seen = Vec::new();
     let recovered = recover(storage, OPTIONS, sealed, |position, payload| {
         seen.push((position, payload.to_vec()));
@@ -97,7 +100,8 @@ fn power_loss_at_every_operation_keeps_what_was_synced() {
         let (durable, submitted) = script(&(Arc::new(fs.clone()) as Arc<dyn Storage>));
         for seed in 0..20 {
             let after: Arc<dyn Storage> = Arc::new(fs.after_power_loss(seed));
-            let (recovered, seen) = open(&after, 0).unwrap_or_else(|fault| panic!("cut {cut} seed {seed}: {fault}"));
+            let (recovered, seen) =
+                open(&after, 0).unwrap_or_else(|fault| panic!("cut {cut} seed {seed}: {fault}"));
             assert!(seen.len() >= durable.len(), "cut {cut} seed {seed}: lost a durable batch");
             assert_eq!(seen, submitted[..seen.len()], "cut {cut} seed {seed}");
             drop(recovered);

@@ -1,0 +1,85 @@
+//! The conformance suite, over fresh events, over segments, and while both change all the time.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use pulsestream_core::env::Env;
+use pulsestream_core::ports::event_store::{Durability, EventStore};
+use pulsestream_core::testkit::event_store::EventStoreHarness;
+use pulsestream_embedded::storage::SimFs;
+use pulsestream_embedded::{EmbeddedConfig, EmbeddedStore};
+
+/// Opens stores in simulated folders, which are fast and leave nothing behind.
+#[derive(Debug)]
+struct Simulated {
+    config: EmbeddedConfig,
+    folders: std::sync::Mutex<Vec<(usize, SimFs)>>,
+}
+
+impl Simulated {
+    fn new(config: EmbeddedConfig) -> Self {
+        Self { config, folders: std::sync::Mutex::default() }
+    }
+
+    fn open_in(&self, folder: SimFs) -> Arc<dyn EventStore> {
+        let store =
+            EmbeddedStore::open_storage(Arc::new(folder.clone()), self.config.clone(), Env::system(), true)
+                .unwrap();
+        let store: Arc<dyn EventStore> = Arc::new(store);
+        self.folders.lock().unwrap().push((address(&store), folder));
+        store
+    }
+}
+
+fn address(store: &Arc<dyn EventStore>) -> usize {
+    Arc::as_ptr(store).cast::<()>() as usize
+}
+
+#[async_trait]
+impl EventStoreHarness for Simulated {
+    async fn open(&self) -> Arc<dyn EventStore> {
+        self.open_in(SimFs::new())
+    }
+
+    async fn reopen(&self, store: Arc<dyn EventStore>) -> Option<Arc<dyn EventStore>> {
+        store.close().await.unwrap();
+        let folder = {
+            let folders = self.folders.lock().unwrap();
+            folders.iter().rev().find(|(known, _)| *known == address(&store))?.1.clone()
+        };
+        drop(store);
+        Some(self.open_in(folder))
+    }
+}
+
+/// Small files, so that many are created.
+fn small() -> EmbeddedConfig {
+    EmbeddedConfig { log_file_bytes: 256 << 10, durability: Durability::Durable, ..EmbeddedConfig::default() }
+}
+
+mod fresh {
+    use super::*;
+
+    pulsestream_core::event_store_conformance!(Simulated::new(small()));
+}
+
+mod sealed_after_every_append {
+    use super::*;
+
+    pulsestream_core::event_store_conformance!(Simulated::new(EmbeddedConfig {
+        seal_events: 1,
+        segment_events: 64,
+        ..small()
+    }));
+}
+
+mod without_cache {
+    use super::*;
+
+    pulsestream_core::event_store_conformance!(Simulated::new(EmbeddedConfig {
+        seal_events: 7,
+        segment_events: 1_000,
+        cache_bytes: 0,
+        ..small()
+    }));
+}

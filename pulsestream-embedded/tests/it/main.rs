@@ -1,0 +1,4 @@
+//! The embedded store against what it promises.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod conformance;
