@@ -5,6 +5,7 @@ mod channel;
 mod check;
 mod codec;
 mod condition;
+pub mod delivery;
 pub mod engine;
 mod kind;
 mod notification;

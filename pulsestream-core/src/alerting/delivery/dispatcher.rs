@@ -1,0 +1,236 @@
+//! Takes due deliveries out of the outbox and hands them to notifiers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::next_attempt;
+use crate::alerting::{Channel, ChannelDisabled, Delivery, TimelineEntry, TimelineKind};
+use crate::env::Env;
+use crate::error::{ErrorKind, Result};
+use crate::id::TenantId;
+use crate::ports::alert_store::{AlertStore, PutMode};
+use crate::ports::notifier::{DeliveryOutcome, DeliveryReport, Notification, Notifier};
+use crate::ports::outbox::{AttemptRecord, Disposition, LeaseOptions, LeasedDelivery, Outbox, RecordOutcome};
+use crate::text::Text;
+use crate::time::Timestamp;
+
+/// How the dispatcher works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DispatcherSettings {
+    /// How long nobody else tries a delivery: longer than any notifier's deadline.
+    pub lease_ttl: Duration,
+    /// How many deliveries of one channel may be under way at once.
+    pub max_per_channel: usize,
+}
+
+impl Default for DispatcherSettings {
+    fn default() -> Self {
+        Self { lease_ttl: Duration::from_secs(60), max_per_channel: 4 }
+    }
+}
+
+/// What the dispatcher works with.
+#[derive(Debug, Clone)]
+pub struct DispatcherParts {
+    /// Where the deliveries are.
+    pub outbox: Arc<dyn Outbox>,
+    /// Where channels and timelines are.
+    pub alerts: Arc<dyn AlertStore>,
+    /// What delivers, one for each kind of channel.
+    pub notifiers: Vec<Arc<dyn Notifier>>,
+    /// Channels of the server, for rules whose tenant has none of that name.
+    pub server_channels: Vec<Channel>,
+    /// Time and randomness.
+    pub env: Env,
+    /// Unique for each process: holds the leases.
+    pub holder: Text,
+}
+
+/// What a step did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Dispatched {
+    /// How many attempts were made.
+    pub attempts: usize,
+    /// When the next delivery is due; `None` when nothing waits.
+    pub next_due: Option<Timestamp>,
+}
+
+/// Delivers what is due. It has no timer and spawns nothing: whoever drives it leases with [`lease_due`](Self::lease_due) and
+/// makes the attempts side by side, or calls [`step`](Self::step).
+#[derive(Debug)]
+pub struct Dispatcher {
+    parts: DispatcherParts,
+    notifiers: BTreeMap<String, Arc<dyn Notifier>>,
+    settings: DispatcherSettings,
+}
+
+impl Dispatcher {
+    /// Creates a dispatcher; of two notifiers of one kind the later counts.
+    pub fn new(parts: DispatcherParts, settings: DispatcherSettings) -> Self {
+        let notifiers =
+            parts.notifiers.iter().map(|notifier| (notifier.kind().to_owned(), notifier.clone())).collect();
+        Self { parts, notifiers, settings }
+    }
+
+    /// Leases up to `limit` due deliveries.
+    ///
+    /// # Errors
+    /// Those of the outbox.
+    pub async fn lease_due(&self, limit: usize) -> Result<Vec<LeasedDelivery>> {
+        let options = LeaseOptions {
+            holder: self.parts.holder.clone(),
+            now: self.parts.env.now(),
+            limit,
+            ttl: self.settings.lease_ttl,
+            max_per_channel: self.settings.max_per_channel,
+        };
+        self.parts.outbox.lease(&options).await
+    }
+
+    /// Returns when the next delivery is due.
+    ///
+    /// # Errors
+    /// Those of the outbox.
+    pub async fn next_due(&self) -> Result<Option<Timestamp>> {
+        self.parts.outbox.next_due().await
+    }
+
+    /// Leases up to `limit` due deliveries and makes one attempt for each, one after the other.
+    ///
+    /// # Errors
+    /// Those of the stores. A delivery whose result was not recorded is tried again, under the same id.
+    pub async fn step(&self, limit: usize) -> Result<Dispatched> {
+        let leased = self.lease_due(limit).await?;
+        let attempts = leased.len();
+        for delivery in leased {
+            self.attempt(delivery).await?;
+        }
+        Ok(Dispatched { attempts, next_due: self.next_due().await? })
+    }
+
+    /// Makes one attempt at a leased delivery and records what became of it.
+    ///
+    /// # Errors
+    /// Those of the stores. The receiver may have the notification then; the next attempt has the same id.
+    pub async fn attempt(&self, leased: LeasedDelivery) -> Result<()> {
+        let LeasedDelivery { tenant, delivery, lease_token, .. } = leased;
+        let at = self.parts.env.now();
+        let channel = self.channel(tenant, &delivery).await?;
+        let (disposition, report) = match channel {
+            None => (Disposition::Cancelled, None),
+            Some(channel) if channel.disabled.is_some() => (Disposition::Cancelled, None),
+            Some(channel) => {
+                let report = self.deliver(tenant, &delivery, channel.clone(), at).await;
+                let disposition = self.judge(tenant, &delivery, &channel, &report.outcome, at).await?;
+                (disposition, Some(report))
+            }
+        };
+        let finished =
+            matches!(disposition, Disposition::Delivered | Disposition::Dead | Disposition::Cancelled);
+        let error = report.as_ref().and_then(|report| report.outcome.error().cloned());
+        let delivered = disposition == Disposition::Delivered;
+        let record = AttemptRecord { tenant, delivery: delivery.id, lease_token, at, disposition, report };
+        let outcome = self.parts.outbox.record(vec![record]).await?;
+        if finished && outcome.first() == Some(&RecordOutcome::Recorded) {
+            self.tell_timelines(tenant, &delivery, delivered, error, at).await?;
+        }
+        Ok(())
+    }
+
+    async fn channel(&self, tenant: TenantId, delivery: &Delivery) -> Result<Option<Channel>> {
+        if let Some(channel) = self.parts.alerts.channel(tenant, delivery.channel).await? {
+            return Ok(Some(channel));
+        }
+        Ok(self.parts.server_channels.iter().find(|channel| channel.id == delivery.channel).cloned())
+    }
+
+    async fn deliver(
+        &self,
+        tenant: TenantId,
+        delivery: &Delivery,
+        channel: Channel,
+        at: Timestamp,
+    ) -> DeliveryReport {
+        let Some(notifier) = self.notifiers.get(channel.config.kind()) else {
+            let error = Text::from(format!(
+                "this server has no notifier for channels of type `{}`",
+                channel.config.kind()
+            ));
+            return DeliveryReport {
+                outcome: DeliveryOutcome::RetryAfter { after: None, error },
+                request: Text::default(),
+                response: None,
+                status_code: None,
+                latency: Duration::ZERO,
+            };
+        };
+        let attempt = delivery.attempts + 1;
+        notifier.deliver(&Notification { tenant, delivery: delivery.clone(), channel, attempt, at }).await
+    }
+
+    async fn judge(
+        &self,
+        tenant: TenantId,
+        delivery: &Delivery,
+        channel: &Channel,
+        outcome: &DeliveryOutcome,
+        at: Timestamp,
+    ) -> Result<Disposition> {
+        match outcome {
+            DeliveryOutcome::Delivered => Ok(Disposition::Delivered),
+            DeliveryOutcome::Permanent { .. } => Ok(Disposition::Dead),
+            DeliveryOutcome::Disable { error } => {
+                self.disable(tenant, channel, error, at).await?;
+                Ok(Disposition::Dead)
+            }
+            DeliveryOutcome::RetryAfter { after, .. } => {
+                let failed = delivery.schedule_position + 1;
+                Ok(match next_attempt(failed, *after, &self.parts.env)? {
+                    Some(wait) => Disposition::RetryAt(at.plus(wait)),
+                    None => Disposition::Dead,
+                })
+            }
+        }
+    }
+
+    /// Disables a channel, unless it was changed meanwhile: then the change is to be tried first.
+    async fn disable(&self, tenant: TenantId, channel: &Channel, reason: &Text, at: Timestamp) -> Result<()> {
+        let mut disabled = channel.clone();
+        disabled.disabled = Some(ChannelDisabled { at, reason: reason.clone() });
+        disabled.updated_at = at;
+        let mode = PutMode::Replace { version: channel.version };
+        match self.parts.alerts.put_channel(tenant, disabled, mode).await {
+            Ok(_) => {
+                tracing::warn!(%tenant, channel = %channel.name, %reason, "a notification channel was disabled");
+                Ok(())
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::Conflict | ErrorKind::NotFound) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn tell_timelines(
+        &self,
+        tenant: TenantId,
+        delivery: &Delivery,
+        delivered: bool,
+        error: Option<Text>,
+        at: Timestamp,
+    ) -> Result<()> {
+        let channel = delivery.channel_name.clone();
+        let kind = if delivered {
+            TimelineKind::Notified { delivery: delivery.id, channel }
+        } else {
+            let error = error.unwrap_or_else(|| Text::from("the channel was deleted or disabled"));
+            TimelineKind::NotificationFailed { delivery: delivery.id, channel, error }
+        };
+        let entries: Vec<_> = delivery
+            .content
+            .alerts
+            .iter()
+            .map(|alert| TimelineEntry::of_delivery(alert.id, at, delivery.id, kind.clone()))
+            .collect();
+        if entries.is_empty() { Ok(()) } else { self.parts.alerts.record_timeline(tenant, entries).await }
+    }
+}
