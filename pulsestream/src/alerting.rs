@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use pulsestream_core::Result;
 use pulsestream_core::alerting::{AlertingProcessor, ProcessorParts, ProcessorSettings};
 use pulsestream_core::ports::event_store::{EventStore, Partition};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 
 use crate::background::{Stepped, Worker};
 
@@ -19,10 +19,15 @@ struct AlertingWorker {
     partition: Partition,
     processor: Mutex<AlertingProcessor>,
     holds_lease: AtomicBool,
+    planned: Arc<Notify>,
 }
 
-/// Makes a worker for each partition.
-pub(crate) fn workers(parts: &ProcessorParts, settings: ProcessorSettings) -> Vec<Arc<dyn Worker>> {
+/// Makes a worker for each partition; `planned` is told when there are new deliveries.
+pub(crate) fn workers(
+    parts: &ProcessorParts,
+    settings: ProcessorSettings,
+    planned: &Arc<Notify>,
+) -> Vec<Arc<dyn Worker>> {
     Partition::all()
         .map(|partition| {
             let processor = AlertingProcessor::new(parts.clone(), settings, partition);
@@ -32,6 +37,7 @@ pub(crate) fn workers(parts: &ProcessorParts, settings: ProcessorSettings) -> Ve
                 partition,
                 processor: Mutex::new(processor),
                 holds_lease: AtomicBool::new(false),
+                planned: planned.clone(),
             }) as Arc<dyn Worker>
         })
         .collect()
@@ -46,6 +52,9 @@ impl Worker for AlertingWorker {
     async fn step(&self) -> Result<Stepped> {
         let outcome = self.processor.lock().await.step().await?;
         self.holds_lease.store(outcome.holds_lease, Ordering::Relaxed);
+        if outcome.deliveries > 0 {
+            self.planned.notify_one();
+        }
         Ok(Stepped {
             progressed: outcome.events > 0,
             has_more: outcome.has_more,

@@ -93,7 +93,7 @@ async fn run(clock: Arc<dyn Clock>, worker: Arc<dyn Worker>, mut stopped: watch:
                 if woken && !progressed {
                     tokio::time::sleep(REST).await;
                 }
-                let idle = next_due.map_or(MAX_IDLE, |due| due.since(clock.now()).min(MAX_IDLE));
+                let idle = next_due.map_or(MAX_IDLE, |due| due.since(clock.now()).clamp(REST, MAX_IDLE));
                 woken = tokio::select! {
                     _ = stopped.changed() => false,
                     _ = worker.wait() => true,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use pulsestream_core::Result;
+use pulsestream_core::alerting::delivery::{Dispatcher, DispatcherParts, DispatcherSettings};
 use pulsestream_core::alerting::engine::StreamingEngine;
 use pulsestream_core::alerting::{Channel, DirectPlanner, ProcessorParts, ProcessorSettings};
 use pulsestream_core::auth::{AuthService, AuthSettings, Keyring, ResetMailer};
@@ -17,13 +18,16 @@ use pulsestream_core::ports::event_store::EventStore;
 use pulsestream_core::ports::identity::IdentityStore;
 use pulsestream_core::ports::key_value::KeyValue;
 use pulsestream_core::ports::live_bus::LiveBus;
+use pulsestream_core::ports::notifier::Notifier;
 use pulsestream_core::ports::outbox::Outbox;
 use pulsestream_core::ports::rate_limiter::RateLimiter;
 use pulsestream_core::ports::rule_engine::RuleEngine;
 use pulsestream_core::settings::Settings;
+use tokio::sync::Notify;
 
 use crate::alerting;
 use crate::background::Background;
+use crate::delivery::DeliveryWorker;
 use crate::erase::EraseEvents;
 use crate::handle::{Inner, PulseStream};
 use crate::stores::{self, Stores};
@@ -40,6 +44,7 @@ pub struct Builder {
     reset_mailer: Option<Arc<dyn ResetMailer>>,
     tenant_auth: Option<Arc<dyn TenantAuth>>,
     rule_engine: Option<Arc<dyn RuleEngine>>,
+    notifiers: Vec<Arc<dyn Notifier>>,
     server_channels: Vec<Channel>,
     runs_background: bool,
     stores: Stores,
@@ -55,6 +60,7 @@ impl Default for Builder {
             reset_mailer: None,
             tenant_auth: None,
             rule_engine: None,
+            notifiers: Vec::new(),
             server_channels: Vec::new(),
             runs_background: true,
             stores: Stores::default(),
@@ -168,6 +174,13 @@ impl Builder {
         self
     }
 
+    /// Delivers to channels of the notifier's kind with it; of two of one kind the later counts.
+    #[must_use]
+    pub fn with_notifier(mut self, notifier: Arc<dyn Notifier>) -> Self {
+        self.notifiers.push(notifier);
+        self
+    }
+
     /// Adds a channel of the server, which rules of every tenant can name when the tenant has none of that name.
     #[must_use]
     pub fn with_server_channel(mut self, channel: Channel) -> Self {
@@ -216,15 +229,25 @@ impl Builder {
             alerts: stores.alert_store.clone(),
             coordinator: stores.coordinator.clone(),
             engine: self.rule_engine.unwrap_or_else(|| Arc::new(StreamingEngine::default())),
-            planner: Arc::new(DirectPlanner::new(self.server_channels)),
+            planner: Arc::new(DirectPlanner::new(self.server_channels.clone())),
             env: env.clone(),
             holder: EventId::from_u128(env.uuid_v7()?).as_str().into(),
         };
-        let workers = if self.runs_background {
-            alerting::workers(&parts, ProcessorSettings::default())
-        } else {
-            Vec::new()
+        let dispatcher = DispatcherParts {
+            outbox: stores.outbox.clone(),
+            alerts: stores.alert_store.clone(),
+            notifiers: self.notifiers,
+            server_channels: self.server_channels,
+            env: env.clone(),
+            holder: parts.holder.clone(),
         };
+        let mut workers = Vec::new();
+        if self.runs_background {
+            let planned = Arc::new(Notify::new());
+            workers = alerting::workers(&parts, ProcessorSettings::default(), &planned);
+            let dispatcher = Dispatcher::new(dispatcher, DispatcherSettings::default());
+            workers.push(Arc::new(DeliveryWorker::new(dispatcher, planned)));
+        }
         let background = Background::start(env.clock(), workers);
         Ok(PulseStream::new(Inner {
             started: env.monotonic(),

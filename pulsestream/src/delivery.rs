@@ -19,17 +19,17 @@ pub(crate) struct DeliveryWorker {
     dispatcher: Arc<Dispatcher>,
     room: Arc<Semaphore>,
     attempts: Mutex<JoinSet<()>>,
-    finished: Arc<Notify>,
+    wake: Arc<Notify>,
 }
 
 impl DeliveryWorker {
-    /// Creates the worker.
-    pub(crate) fn new(dispatcher: Dispatcher) -> Self {
+    /// Creates the worker; `wake` tells it that there are new deliveries.
+    pub(crate) fn new(dispatcher: Dispatcher, wake: Arc<Notify>) -> Self {
         Self {
             dispatcher: Arc::new(dispatcher),
             room: Arc::new(Semaphore::new(MAX_ATTEMPTS)),
             attempts: Mutex::new(JoinSet::new()),
-            finished: Arc::new(Notify::new()),
+            wake,
         }
     }
 }
@@ -51,7 +51,7 @@ impl Worker for DeliveryWorker {
         let progressed = !leased.is_empty();
         for delivery in leased {
             let Ok(permit) = self.room.clone().try_acquire_owned() else { break };
-            let (dispatcher, finished) = (self.dispatcher.clone(), self.finished.clone());
+            let (dispatcher, wake) = (self.dispatcher.clone(), self.wake.clone());
             attempts.spawn(async move {
                 let id = delivery.delivery.id;
                 if let Err(error) = dispatcher.attempt(delivery).await {
@@ -59,7 +59,7 @@ impl Worker for DeliveryWorker {
                     tracing::warn!(%id, %error, "a delivery could not be recorded");
                 }
                 drop(permit);
-                finished.notify_one();
+                wake.notify_one();
             });
         }
         let next_due = self.dispatcher.next_due().await?;
@@ -67,7 +67,7 @@ impl Worker for DeliveryWorker {
     }
 
     async fn wait(&self) -> Result<()> {
-        self.finished.notified().await;
+        self.wake.notified().await;
         Ok(())
     }
 

@@ -21,6 +21,7 @@
 mod alerting;
 mod background;
 mod builder;
+mod delivery;
 mod erase;
 mod handle;
 pub mod prelude;

@@ -6,6 +6,7 @@ mod event_store;
 mod ingest_queue;
 mod key_value;
 mod live_bus;
+mod notifier;
 mod rate_limiter;
 pub(crate) mod signal;
 
@@ -14,4 +15,5 @@ pub use event_store::{MemoryEventStore, MemoryEventStoreLimits};
 pub use ingest_queue::{MemoryIngestQueue, MemoryIngestQueueSettings};
 pub use key_value::MemoryKeyValue;
 pub use live_bus::MemoryLiveBus;
+pub use notifier::RecordingNotifier;
 pub use rate_limiter::MemoryRateLimiter;
