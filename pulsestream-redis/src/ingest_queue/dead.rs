@@ -48,7 +48,7 @@ impl RedisIngestQueue {
     /// Puts dead letters back into the queue, as if they had never been handed out, and returns how many were there.
     ///
     /// # Errors
-    /// `Invalid` for what is not a receipt; `OutcomeUnknown` when the reply was lost, and doing it again is safe.
+    /// `Unavailable` when Redis cannot be reached; `OutcomeUnknown` when the reply was lost, and doing it again is safe.
     pub async fn replay_dead(&self, receipts: &[Text]) -> Result<u64> {
         self.end_dead("replay", receipts, "ingest_queue.replay_dead").await
     }
@@ -62,7 +62,7 @@ impl RedisIngestQueue {
     }
 
     async fn end_dead(&self, what: &str, receipts: &[Text], operation: &'static str) -> Result<u64> {
-        let words = removal(receipts, operation)?;
+        let words = removal(receipts);
         let mut arguments = vec![what.as_bytes()];
         arguments.extend(words.iter().map(String::as_bytes));
         let request =

@@ -58,18 +58,14 @@ impl Receipt {
         format!("{}/{}/{}", self.id, self.events, self.bytes).into()
     }
 
-    pub(super) fn parse(text: &str, operation: &'static str) -> Result<Self> {
-        let parse = || {
-            let mut parts = text.split('/');
-            let (id, events, bytes) = (parts.next()?, parts.next()?, parts.next()?);
-            let (milliseconds, sequence) = id.split_once('-')?;
-            let is_id = [milliseconds, sequence].iter().all(|part| part.parse::<u64>().is_ok());
-            let receipt =
-                Self { id: id.to_owned(), events: events.parse().ok()?, bytes: bytes.parse().ok()? };
-            (is_id && parts.next().is_none()).then_some(receipt)
-        };
-        parse()
-            .ok_or_else(|| Error::invalid(operation, "", "invalid_receipt", "is not a receipt of this queue"))
+    /// Nothing for what is not a receipt of this queue: like one of a batch that is gone, it is passed over.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('/');
+        let (id, events, bytes) = (parts.next()?, parts.next()?, parts.next()?);
+        let (milliseconds, sequence) = id.split_once('-')?;
+        let is_id = [milliseconds, sequence].iter().all(|part| part.parse::<u64>().is_ok());
+        let receipt = Self { id: id.to_owned(), events: events.parse().ok()?, bytes: bytes.parse().ok()? };
+        (is_id && parts.next().is_none()).then_some(receipt)
     }
 }
 
@@ -108,13 +104,13 @@ mod tests {
     }
 
     #[test]
-    fn receipts_are_read_back_and_others_refused() {
+    fn receipts_are_read_back_and_others_passed_over() {
         let fields = Fields::from([("n".to_owned(), b"3".to_vec()), ("b".to_owned(), b"12345".to_vec())]);
         let receipt = Receipt::of("17-0".to_owned(), &fields);
         assert_eq!(receipt.text().as_str(), "17-0/3/5");
-        assert_eq!(Receipt::parse("17-0/3/5", "t").unwrap(), receipt);
+        assert_eq!(Receipt::parse("17-0/3/5"), Some(receipt));
         for wrong in ["", "17-0", "17-0/3", "17/3/5", "17-0/3/5/", "a-b/3/5", "17-0/-3/5", "-/1/1"] {
-            assert!(Receipt::parse(wrong, "t").is_err(), "{wrong}");
+            assert_eq!(Receipt::parse(wrong), None, "{wrong}");
         }
     }
 }

@@ -276,11 +276,10 @@ impl IngestQueue for RedisIngestQueue {
     }
 
     async fn acknowledge(&self, receipts: &[Text]) -> Result<()> {
-        const OPERATION: &str = "ingest_queue.acknowledge";
-        if receipts.is_empty() {
+        let words = removal(receipts);
+        if words.is_empty() {
             return Ok(());
         }
-        let words = removal(receipts, OPERATION)?;
         let mut arguments = vec![GROUP.as_bytes()];
         arguments.extend(words.iter().map(String::as_bytes));
         let request = Request::Script(Invocation {
@@ -288,18 +287,16 @@ impl IngestQueue for RedisIngestQueue {
             keys: &self.stream_keys(),
             arguments: &arguments,
         });
-        self.link.send(request, Effect::Repeatable, OPERATION).await
+        self.link.send(request, Effect::Repeatable, "ingest_queue.acknowledge").await
     }
 
     async fn reject(&self, receipts: &[Text]) -> Result<()> {
-        if receipts.is_empty() {
+        let receipts = receipts.iter().filter_map(|receipt| Receipt::parse(receipt));
+        let ids: Vec<String> = receipts.map(|receipt| receipt.id).collect();
+        if ids.is_empty() {
             return Ok(());
         }
-        let ids: Result<Vec<String>> = receipts
-            .iter()
-            .map(|receipt| Receipt::parse(receipt, "ingest_queue.reject").map(|receipt| receipt.id))
-            .collect();
-        self.put_back(&ids?, self.config.max_deliveries).await
+        self.put_back(&ids, self.config.max_deliveries).await
     }
 
     async fn depth(&self) -> Result<QueueDepth> {
@@ -312,11 +309,7 @@ impl IngestQueue for RedisIngestQueue {
 }
 
 /// Id, events and bytes of each receipt, as the scripts that remove batches read them.
-fn removal(receipts: &[Text], operation: &'static str) -> Result<Vec<String>> {
-    let mut words = Vec::with_capacity(3 * receipts.len());
-    for receipt in receipts {
-        let receipt = Receipt::parse(receipt, operation)?;
-        words.extend([receipt.id, receipt.events.to_string(), receipt.bytes.to_string()]);
-    }
-    Ok(words)
+fn removal(receipts: &[Text]) -> Vec<String> {
+    let receipts = receipts.iter().filter_map(|receipt| Receipt::parse(receipt));
+    receipts.flat_map(|receipt| [receipt.id, receipt.events.to_string(), receipt.bytes.to_string()]).collect()
 }

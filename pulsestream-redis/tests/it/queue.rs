@@ -222,18 +222,17 @@ async fn a_take_that_is_dropped_loses_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_not_a_receipt_is_refused() {
+async fn what_is_not_a_receipt_is_passed_over() {
     let Some(scope) = Scope::new() else { return };
     let queue = scope.open().await.ingest_queue();
-    let wrong = [Text::from("1-1/1/1"), Text::from("*")];
-    for error in [
-        queue.acknowledge(&wrong).await.unwrap_err(),
-        queue.reject(&wrong).await.unwrap_err(),
-        queue.replay_dead(&wrong).await.unwrap_err(),
-        queue.discard_dead(&wrong).await.unwrap_err(),
-    ] {
-        assert_eq!(error.kind(), ErrorKind::Invalid);
-    }
-    queue.acknowledge(&wrong[..1]).await.unwrap();
-    queue.reject(&wrong[..1]).await.unwrap();
+    queue.enqueue(tenant("a"), one("e")).await.unwrap();
+    let taken = take(&queue, "w").await;
+    let with_others = [Text::from("*"), taken[0].receipt.clone(), Text::from("1-1/1/1")];
+    queue.reject(&with_others).await.unwrap();
+    let taken = take(&queue, "w").await;
+    assert_eq!(ids(&taken), ["e"]);
+    let others = [Text::from("*"), Text::from("1-1/1/1")];
+    assert_eq!(queue.replay_dead(&others).await.unwrap() + queue.discard_dead(&others).await.unwrap(), 0);
+    queue.acknowledge(&[others[0].clone(), taken[0].receipt.clone(), others[1].clone()]).await.unwrap();
+    assert_empty(&scope, &queue).await;
 }
