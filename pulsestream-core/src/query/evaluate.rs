@@ -283,3 +283,85 @@ impl Tally {
         self.distinct.extend(other.distinct);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testkit::{EventGenerator, compare_tables};
+
+    fn query() -> AggregateQuery {
+        let measures = [
+            "count",
+            "sum(metrics.response_time_ms)",
+            "p90(metrics.response_time_ms)",
+            "count_distinct(user_id)",
+        ];
+        AggregateQuery {
+            group_by: vec!["source.service".parse().unwrap()],
+            bucket: Some("1h".parse().unwrap()),
+            measures: measures.iter().map(|text| text.parse().unwrap()).collect(),
+            filter: Some("metrics.status_code < 500".parse().unwrap()),
+            ..AggregateQuery::default()
+        }
+    }
+
+    fn evaluate(query: &AggregateQuery, events: &[Event]) -> Aggregator {
+        let mut aggregator = Aggregator::new(query).unwrap();
+        events.iter().for_each(|event| aggregator.add_event(event).unwrap());
+        aggregator
+    }
+
+    #[test]
+    fn parts_merge_to_the_whole() {
+        let events: Vec<Event> = EventGenerator::new(1).take(2_000).collect();
+        let whole = evaluate(&query(), &events).finish();
+        for parts in [2, 7, 500] {
+            let mut merged = Aggregator::new(&query()).unwrap();
+            for part in events.chunks(events.len().div_ceil(parts)) {
+                merged.merge(evaluate(&query(), part)).unwrap();
+            }
+            compare_tables(&merged.finish(), &whole).unwrap();
+        }
+    }
+
+    #[test]
+    fn rows_count_as_their_events_do() {
+        let events: Vec<Event> = EventGenerator::new(2).take(500).collect();
+        let query = query();
+        let mut aggregator = Aggregator::new(&query).unwrap();
+        let paths = aggregator.measured_paths().to_vec();
+        for event in
+            events.iter().filter(|event| query.filter.as_ref().is_none_or(|filter| filter.matches(event)))
+        {
+            let group = query.group_by.iter().map(|path| path.value(event).to_value()).collect();
+            let measured: Vec<ValueRef<'_>> = paths.iter().map(|path| path.value(event)).collect();
+            aggregator.add_row(event.timestamp, event.is_error(), group, &measured).unwrap();
+        }
+        assert_eq!(aggregator.finish(), evaluate(&query, &events).finish());
+    }
+
+    #[test]
+    fn merging_keeps_to_the_limit_of_groups() {
+        let events: Vec<Event> = EventGenerator::new(3).take(200).collect();
+        let query =
+            AggregateQuery { group_by: vec![FieldPath::Id], max_groups: 100, ..AggregateQuery::default() };
+        let mut merged = evaluate(&query, &events[..100]);
+        let error = merged.merge(evaluate(&query, &events[100..])).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TooLarge);
+    }
+
+    #[test]
+    fn sums_keep_what_a_plain_addition_loses() {
+        let total = |numbers: &[f64]| {
+            let (mut left, mut right) = (CompensatedSum::default(), CompensatedSum::default());
+            numbers.iter().for_each(|number| left.add(*number));
+            numbers.iter().rev().for_each(|number| right.add(*number));
+            assert_eq!(left.total(), right.total());
+            left.total()
+        };
+        assert_eq!(total(&[1e16, 1.0, -1e16]), 1.0);
+        assert_eq!(total(&[1.0, 1e100, 1.0, -1e100]), 2.0);
+        assert_eq!(total(&[0.1; 10]), 1.0);
+        assert_eq!(total(&[f64::MAX, f64::MAX]), f64::INFINITY);
+    }
+}

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod alerting_processor;
+mod bounds;
 mod broken;
 mod filter;
 mod memory;
