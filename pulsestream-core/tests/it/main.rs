@@ -4,5 +4,6 @@
 mod alerting_processor;
 mod bounds;
 mod broken;
+mod contracts;
 mod filter;
 mod memory;
