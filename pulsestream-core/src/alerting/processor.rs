@@ -17,8 +17,9 @@ use crate::ports::alert_store::{
 use crate::ports::coordinator::{Coordinator, Lease};
 use crate::ports::event_store::{EventStore, Partition, Position, TailOptions};
 use crate::ports::rule_engine::{RuleEngine, RuleEvaluation};
+use crate::query::{FindQuery, Order};
 use crate::text::Text;
-use crate::time::Timestamp;
+use crate::time::{TimeRange, Timestamp};
 
 /// Name under which the processor keeps its checkpoints.
 pub const PROCESSOR: &str = "alerting";
@@ -36,6 +37,8 @@ pub struct ProcessorSettings {
     pub checkpoint_interval: Duration,
     /// After how many events a checkpoint is made even sooner: what is replayed after a crash at most.
     pub checkpoint_events: usize,
+    /// How many stored events a new rule reads at most to fill its first window.
+    pub history_events: usize,
     /// How often changed rules are looked for.
     pub config_interval: Duration,
 }
@@ -47,6 +50,7 @@ impl Default for ProcessorSettings {
             lease_ttl: Duration::from_secs(15),
             checkpoint_interval: Duration::from_secs(5),
             checkpoint_events: 100_000,
+            history_events: 50_000,
             config_interval: Duration::from_secs(1),
         }
     }
@@ -339,6 +343,7 @@ impl AlertingProcessor {
                 }
             }
             if let Some(tenant_work) = work.tenants.get_mut(&tenant) {
+                self.read_history(tenant, tenant_work, now, effects).await?;
                 self.follow_people(tenant, tenant_work, now, effects).await?;
             }
         }
@@ -361,6 +366,41 @@ impl AlertingProcessor {
             encoded: None,
             matches: 0,
         })
+    }
+
+    /// Gives new rules the events of their first window.
+    async fn read_history(
+        &self,
+        tenant: TenantId,
+        tenant_work: &mut TenantWork,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) -> Result<()> {
+        for wanted in tenant_work.evaluation.wanted_history(now) {
+            let rule = tenant_work.config.rules.iter().find(|rule| rule.id == wanted.rule);
+            let mut query = FindQuery {
+                range: TimeRange::new(wanted.since, Timestamp::MAX),
+                filter: rule.map(|rule| rule.filter.clone()),
+                order: Order::OldestFirst,
+                limit: 1_000,
+                ..FindQuery::default()
+            };
+            let mut events = Vec::new();
+            while events.len() < self.settings.history_events {
+                let page = self.parts.events.find(tenant, &query).await?;
+                events.extend(page.events);
+                query.after = page.next;
+                if query.after.is_none() {
+                    break;
+                }
+            }
+            let transitions = tenant_work.evaluation.prime(wanted.rule, &events, now);
+            // What was read is part of the state from here on.
+            effects.must_commit = true;
+            tenant_work.encoded = None;
+            tenant_work.take(transitions, now, effects);
+        }
+        Ok(())
     }
 
     /// Ends the episodes that people resolved.
@@ -423,6 +463,7 @@ impl AlertingProcessor {
     fn prepare(&self, work: &mut Work, changes: BTreeMap<TenantId, Effects>) -> AlertCommit {
         let changes = changes
             .into_iter()
+            .filter(|(_, effects)| !effects.alerts.is_empty() || !effects.plan.is_empty())
             .map(|(tenant, effects)| TenantAlertChanges {
                 tenant,
                 alerts: effects.alerts,
@@ -481,11 +522,13 @@ struct Effects {
     plan: Plan,
     /// Transitions of rules that the configuration does not know any more.
     orphans: Vec<Transition>,
+    /// The state must be kept although nothing else changes.
+    must_commit: bool,
 }
 
 impl Effects {
     fn is_empty(&self) -> bool {
-        self.alerts.is_empty() && self.plan.is_empty()
+        self.alerts.is_empty() && self.plan.is_empty() && !self.must_commit
     }
 }
 

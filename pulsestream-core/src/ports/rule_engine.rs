@@ -44,6 +44,15 @@ pub struct OpenEpisode {
     pub fingerprint: Fingerprint,
 }
 
+/// The part of the past that a new rule starts with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WantedHistory {
+    /// The rule.
+    pub rule: RuleId,
+    /// From when on its events happened, up to now.
+    pub since: Timestamp,
+}
+
 /// How many events an evaluation took and what became of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct EvaluationCounters {
@@ -110,6 +119,13 @@ pub trait RuleEvaluation: fmt::Debug + Send + Sync {
     /// Ends the open episode of an instance because a person resolved it; a breach that goes on opens no new one until it was
     /// over once.
     fn resolve(&mut self, alert: AlertId, now: Timestamp) -> Vec<Transition>;
+
+    /// Returns what new rules want to know of the past at `now`: the events of their first window.
+    fn wanted_history(&self, now: Timestamp) -> Vec<WantedHistory>;
+
+    /// Gives a new rule the past that it wanted at `now`, oldest event first, and returns the transitions that its first window
+    /// causes. An event that [`Self::observe`] brings again, because the log had not delivered it yet, counts once.
+    fn prime(&mut self, rule: RuleId, events: &[Event], now: Timestamp) -> Vec<Transition>;
 
     /// Returns the state to continue from, compact and complete.
     fn snapshot(&self) -> Vec<u8>;

@@ -293,17 +293,27 @@ async fn people_resolve_and_rules_go() {
 }
 
 #[tokio::test]
-async fn what_was_received_before_a_rule_was_made_does_not_count() {
+async fn a_new_rule_knows_its_first_window_and_counts_nothing_twice() {
     let mut world = World::new();
     world.put_channel().await;
     world.append(&["x"; 10]).await;
-    world.clock.advance(Duration::from_secs(2));
-    world.put_rule(1, "count >= 3 over 1m").await;
-    let mut processor = world.processor("a");
+    world.clock.advance(Duration::from_secs(100));
     world.append(&["x"; 2]).await;
+    world.clock.advance(Duration::from_secs(2));
+    let rule = world.put_rule(1, "count >= 4 over 1m").await;
+    let mut processor = world.processor("a");
+    world.append(&["x"]).await;
     world.pass(&mut processor, 3).await;
-    assert!(world.all_alerts().await.is_empty());
+    assert!(world.all_alerts().await.is_empty(), "two in the window, and one since");
     world.append(&["x"]).await;
     world.settle(&mut processor).await;
-    assert_eq!(world.all_alerts().await.len(), 1, "at second {}", world.seconds());
+    let alerts = world.all_alerts().await;
+    assert_eq!((alerts.len(), alerts[0].value), (1, Some(4.0)), "at second {}", world.seconds());
+    // The same rule under another id fires because of the past alone, also when the process starts again.
+    world.put_rule(2, "count >= 4 over 1m").await;
+    drop(processor);
+    let mut processor = world.processor("a");
+    world.settle(&mut processor).await;
+    let alerts = world.all_alerts().await;
+    assert_eq!(alerts.iter().filter(|alert| alert.rule != rule.id).count(), 1);
 }

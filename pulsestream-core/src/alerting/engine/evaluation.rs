@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
+use std::time::Duration;
 
 use super::EngineSettings;
 use super::explain::explain_series;
@@ -15,7 +16,9 @@ use crate::alerting::{Fingerprint, Labels, Rule, Transition, TransitionReason, a
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::id::{AlertId, RuleId, TenantId};
-use crate::ports::rule_engine::{EvaluationCounters, Explanation, OpenEpisode, RuleEvaluation};
+use crate::ports::rule_engine::{
+    EvaluationCounters, Explanation, OpenEpisode, RuleEvaluation, WantedHistory,
+};
 use crate::time::{Timestamp, micros};
 
 /// Version of the snapshot format.
@@ -199,9 +202,7 @@ impl StreamingEvaluation {
 
     fn apply(&mut self, rule: u32, event: &Event, at: i64, out: &mut Vec<Transition>) {
         let tracker = &mut self.rules[rule as usize];
-        // What was received before the rule was made is history for it, also when the log is read again.
-        let is_older = event.received_at < tracker.compiled.rule.created_at;
-        if is_older || !tracker.compiled.rule.filter.matches(event) {
+        if !tracker.compiled.rule.filter.matches(event) || !tracker.follows(event, at, self.arrival) {
             return;
         }
         let fired_before = tracker.firing;
@@ -320,6 +321,39 @@ impl RuleEvaluation for StreamingEvaluation {
         let fired_before = tracker.firing;
         tracker.end(slot, now.as_micros(), TransitionReason::ResolvedByHand, self.tenant, &mut out);
         self.schedule(rule, slot);
+        self.follow(rule, fired_before, now.as_micros(), &mut out);
+        out
+    }
+
+    fn wanted_history(&self, now: Timestamp) -> Vec<WantedHistory> {
+        let span = |tracker: &Tracker| {
+            let span = tracker.compiled.history_span().unwrap_or(0);
+            Duration::from_micros(u64::try_from(span).unwrap_or(0))
+        };
+        self.rules
+            .iter()
+            .filter(|tracker| tracker.wants_history)
+            .map(|tracker| WantedHistory { rule: tracker.compiled.rule.id, since: now.minus(span(tracker)) })
+            .collect()
+    }
+
+    fn prime(&mut self, rule: RuleId, events: &[Event], now: Timestamp) -> Vec<Transition> {
+        let mut out = std::mem::take(&mut self.backlog);
+        let Ok(position) = self.rules.binary_search_by_key(&rule, |tracker| tracker.compiled.rule.id) else {
+            return out;
+        };
+        let lateness = self.allowed_lateness;
+        let tracker = &mut self.rules[position];
+        let fired_before = tracker.firing;
+        let past = events.iter().filter_map(|event| {
+            let received_at = event.received_at.as_micros();
+            let at = event.timestamp.as_micros().min(received_at);
+            (received_at.saturating_sub(at) <= lateness).then_some((event, at))
+        });
+        tracker.prime(past, now.as_micros(), self.tenant, &mut out);
+        let slots = u32::try_from(tracker.series.len()).unwrap_or(0);
+        let rule = u32::try_from(position).unwrap_or(0);
+        (0..slots).for_each(|slot| self.schedule(rule, slot));
         self.follow(rule, fired_before, now.as_micros(), &mut out);
         out
     }

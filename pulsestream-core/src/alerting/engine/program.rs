@@ -110,6 +110,15 @@ impl CompiledRule {
         }
     }
 
+    /// Returns how much history a new rule starts with; `None` for kinds that start with nothing.
+    pub(super) fn history_span(&self) -> Option<i64> {
+        match &self.program {
+            Program::Measured(measured) if measured.history_length().is_none() => Some(measured.shape.span()),
+            Program::Absence { window } => Some(*window),
+            _ => None,
+        }
+    }
+
     pub(super) fn no_data(&self) -> NoDataPolicy {
         self.rule.no_data
     }

@@ -169,12 +169,7 @@ impl Series {
             Program::Measured(measured) => {
                 self.last_event = self.last_event.max(at);
                 self.empty_ticks = 0;
-                let bucket = measured.shape.bucket(at);
-                for (term, window) in measured.terms.iter().zip(self.data.windows()) {
-                    if term.filter.as_ref().is_none_or(|filter| filter.matches(event)) {
-                        window.add(event, bucket, &term.measure, measured.shape);
-                    }
-                }
+                self.count(measured, event, at);
                 self.judge_event(rule, measured, event, is_late, reason, out);
             }
             Program::Absence { window } => {
@@ -201,6 +196,41 @@ impl Series {
             Program::Composite(_) => {}
         }
         is_late
+    }
+
+    /// Counts an event of the past without judging.
+    pub(super) fn remember(&mut self, rule: &CompiledRule, event: &Event, at: i64) {
+        self.last_event = self.last_event.max(at);
+        if let Program::Measured(measured) = &rule.program {
+            self.empty_ticks = 0;
+            self.count(measured, event, at);
+        }
+    }
+
+    /// Judges the past that was counted, as of `at`.
+    pub(super) fn judge_history(&mut self, rule: &CompiledRule, at: i64, out: &mut Vec<Change>) {
+        self.evaluated_at = self.evaluated_at.max(at);
+        let Program::Measured(measured) = &rule.program else { return };
+        let Judgement::Threshold(condition) = &measured.judgement else { return };
+        let (shape, first) = (measured.shape, out.len());
+        let bucket = shape.bucket(self.evaluated_at);
+        self.data.windows().iter_mut().for_each(|window| window.advance(bucket, shape));
+        if measured.wakes_on_event
+            && let Some(value) = self.measure(measured).filter(|value| condition.is_breached(*value, false))
+        {
+            self.value = value;
+            self.judge(Verdict::Breach, self.evaluated_at, rule, TransitionReason::Condition, out);
+            self.fill_values(&mut out[first..]);
+        }
+    }
+
+    fn count(&mut self, measured: &Measured, event: &Event, at: i64) {
+        let bucket = measured.shape.bucket(at);
+        for (term, window) in measured.terms.iter().zip(self.data.windows()) {
+            if term.filter.as_ref().is_none_or(|filter| filter.matches(event)) {
+                window.add(event, bucket, &term.measure, measured.shape);
+            }
+        }
     }
 
     /// Takes the truth of a composite expression.

@@ -1,6 +1,6 @@
 //! The instances of one rule, and what of their changes becomes a notification.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 
 use super::group::{decode_labels, encode_group, overflow_key};
@@ -15,10 +15,12 @@ use crate::alerting::codec::{Reader, Writer};
 use crate::alerting::{AlertState, Fingerprint, Muted, Rule, Transition, TransitionReason, alert_id};
 use crate::error::Result;
 use crate::event::Event;
-use crate::id::TenantId;
+use crate::id::{TenantId, derive_uuid};
 use crate::time::Timestamp;
 
 const HOUR: i64 = 3_600 * 1_000_000;
+/// How long after the past was read the log may deliver events of it.
+const REDELIVERY: i64 = 300 * 1_000_000;
 
 /// What an event did to a rule.
 #[derive(Debug, Clone, Copy, Default)]
@@ -37,6 +39,12 @@ pub(super) struct Tracker {
     /// Slots by a keyed hash of the group key; a collision moves on by one.
     slots: HashedMap<u32>,
     keys: RandomState,
+    /// When the rule began to be followed. Its first window reaches back from here, and nothing before counts.
+    pub(super) active_from: i64,
+    /// The past was not read yet.
+    pub(super) wants_history: bool,
+    /// Hashes of the events of the past that was read, as long as the log may still deliver them.
+    primed: BTreeSet<u64>,
     /// How many instances fire or recover.
     pub(super) firing: u32,
     /// When the rule told people that it fires, within the last hour.
@@ -47,8 +55,15 @@ pub(super) struct Tracker {
 
 impl Tracker {
     pub(super) fn new(rule: &Rule) -> Self {
+        let compiled = CompiledRule::new(rule);
+        let wants_history = compiled.history_span().is_some();
+        let made_at = rule.updated_at.max(rule.created_at).as_micros();
+        let active_from = if wants_history { NEVER } else { made_at };
         Self {
-            compiled: CompiledRule::new(rule),
+            compiled,
+            active_from,
+            wants_history,
+            primed: BTreeSet::new(),
             series: Vec::new(),
             free: Vec::new(),
             slots: HashedMap::default(),
@@ -66,6 +81,9 @@ impl Tracker {
         self.free = other.free;
         self.slots = other.slots;
         self.keys = other.keys;
+        self.active_from = other.active_from;
+        self.wants_history = other.wants_history;
+        self.primed = other.primed;
         self.firing = other.firing;
         self.notified = other.notified;
     }
@@ -160,6 +178,66 @@ impl Tracker {
         }
         self.publish(slot, changes, tenant, out);
         Observed { slot, is_late, overflowed }
+    }
+
+    /// Returns whether an event of the log is one that the rule follows: not older than its first window, and not read from the
+    /// past already.
+    pub(super) fn follows(&mut self, event: &Event, at: i64, arrival: i64) -> bool {
+        let from = match self.compiled.history_span() {
+            Some(span) => self.active_from.saturating_sub(span),
+            None => self.active_from,
+        };
+        if at < from {
+            return false;
+        }
+        if self.primed.is_empty() {
+            return true;
+        }
+        if arrival > self.active_from.saturating_add(REDELIVERY) {
+            self.primed.clear();
+        }
+        !self.primed.contains(&event_hash(event))
+    }
+
+    /// Takes the past of the rule as of `now`: fills windows without judging the past, then judges what they show now.
+    pub(super) fn prime<'a>(
+        &mut self,
+        events: impl Iterator<Item = (&'a Event, i64)>,
+        now: i64,
+        tenant: TenantId,
+        out: &mut Vec<Transition>,
+    ) {
+        self.wants_history = false;
+        self.active_from = now;
+        let Some(span) = self.compiled.history_span() else { return };
+        let first_at = self.active_from.saturating_sub(span);
+        let mut key = Vec::new();
+        for (event, at) in events {
+            self.primed.insert(event_hash(event));
+            if at < first_at || !self.compiled.rule.filter.matches(event) {
+                continue;
+            }
+            encode_group(&self.compiled.rule.group_by, event, &mut key);
+            let mut found = self.find(&key).1;
+            if found.is_none() && self.slots.len() >= self.compiled.rule.max_groups as usize {
+                key = overflow_key(&self.compiled.rule.group_by);
+                found = self.find(&key).1;
+            }
+            let slot = found.unwrap_or_else(|| self.create(&key, at));
+            if let Some(Some(series)) = self.series.get_mut(slot as usize) {
+                series.remember(&self.compiled, event, at);
+            }
+        }
+        let mut slots: Vec<u32> = self.slots.values().copied().collect();
+        slots.sort_by_key(|slot| self.series[*slot as usize].as_ref().map(|series| series.fingerprint));
+        for slot in slots {
+            let mut changes = std::mem::take(&mut self.changes);
+            if let Some(Some(series)) = self.series.get_mut(slot as usize) {
+                series.first_at = series.first_at.min(first_at);
+                series.judge_history(&self.compiled, self.active_from, &mut changes);
+            }
+            self.publish(slot, changes, tenant, out);
+        }
     }
 
     /// Lets time pass for one instance.
@@ -278,6 +356,10 @@ impl Tracker {
     }
 
     pub(super) fn write(&self, out: &mut Writer) {
+        out.signed(self.active_from);
+        out.flag(self.wants_history);
+        out.unsigned(self.primed.len() as u64);
+        self.primed.iter().for_each(|hash| out.bytes(&hash.to_le_bytes()));
         out.unsigned(self.notified.len() as u64);
         self.notified.iter().for_each(|at| out.signed(*at));
         let mut series: Vec<&Series> = self.series.iter().flatten().collect();
@@ -292,6 +374,9 @@ impl Tracker {
 
     /// Reads the instances of a rule of the same definition.
     pub(super) fn read(&mut self, input: &mut Reader<'_>) -> Result<()> {
+        self.active_from = input.signed()?;
+        self.wants_history = input.flag()?;
+        self.primed = read_hashes(input)?;
         self.notified = read_times(input)?;
         for _ in 0..input.length(1)? {
             let mut one = Reader::new(input.sized()?);
@@ -303,6 +388,16 @@ impl Tracker {
         }
         Ok(())
     }
+}
+
+fn read_hashes(input: &mut Reader<'_>) -> Result<BTreeSet<u64>> {
+    (0..input.length(8)?).map(|_| input.array().map(u64::from_le_bytes)).collect()
+}
+
+/// A hash of the event's id that is the same after a restart.
+#[allow(clippy::cast_possible_truncation, reason = "the low half is the hash")]
+fn event_hash(event: &Event) -> u64 {
+    derive_uuid(b"pulsestream.event", event.id.as_str().as_bytes()) as u64
 }
 
 fn read_times(input: &mut Reader<'_>) -> Result<VecDeque<i64>> {
@@ -319,6 +414,9 @@ pub(super) struct Orphan {
 
 /// Reads the instances of a rule that is not there any more, or has changed; only those with an open episode matter.
 pub(super) fn read_orphans(input: &mut Reader<'_>) -> Result<Vec<Orphan>> {
+    input.signed()?;
+    input.flag()?;
+    read_hashes(input)?;
     read_times(input)?;
     let mut orphans = Vec::new();
     for _ in 0..input.length(1)? {
