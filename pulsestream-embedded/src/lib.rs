@@ -19,6 +19,7 @@ mod error;
 mod event_store;
 mod field;
 mod hot;
+mod key_value;
 mod manifest;
 mod pack;
 mod part;

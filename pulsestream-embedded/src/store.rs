@@ -1,15 +1,17 @@
 //! The store as applications hold it.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use pulsestream_core::Result;
 use pulsestream_core::env::Env;
 use pulsestream_core::id::TenantId;
+use pulsestream_core::ports::key_value::KeyValue;
 
 use crate::config::EmbeddedConfig;
 use crate::engine::{self, Engine, Leader, Workers};
-use crate::error::FaultResult;
+use crate::error::{Fault, FaultResult};
+use crate::key_value::EmbeddedKeyValue;
 use crate::pool::Pool;
 use crate::query::Interners;
 use crate::storage::{Folder, Storage};
@@ -36,6 +38,7 @@ pub struct EmbeddedStore {
     pub(crate) interners: Arc<Interners>,
     workers: Workers,
     pool: Pool,
+    key_value: Mutex<Option<Arc<EmbeddedKeyValue>>>,
 }
 
 impl EmbeddedStore {
@@ -73,7 +76,25 @@ impl EmbeddedStore {
         let (engine, group) = engine::open(storage, config, env, background)?;
         let workers = if background { Workers::start(&engine, &group)? } else { Workers::default() };
         let pool = Pool::new(engine.config.query_threads);
-        Ok(Self { engine, group, interners: Arc::default(), workers, pool })
+        let key_value = Mutex::new(None);
+        Ok(Self { engine, group, interners: Arc::default(), workers, pool, key_value })
+    }
+
+    /// Returns the key-value store for rules, accounts and leases, which lives in the same folder and is closed with this store.
+    ///
+    /// # Errors
+    /// `Corrupt` when its file is damaged, `Closed`, and those of the disk.
+    pub fn key_value(&self) -> Result<Arc<dyn KeyValue>> {
+        let open = || {
+            let mut key_value = self.key_value.lock().unwrap_or_else(PoisonError::into_inner);
+            self.engine.ensure_open()?;
+            let store = match &*key_value {
+                Some(store) => Arc::clone(store),
+                None => Arc::clone(key_value.insert(Arc::new(EmbeddedKeyValue::open(&self.engine.storage)?))),
+            };
+            Ok(store as Arc<dyn KeyValue>)
+        };
+        open().map_err(|fault: Fault| fault.during("embedded.key_value"))
     }
 
     /// Seals everything acknowledged into segments, and merges segments as far as it is worth it.
@@ -127,6 +148,9 @@ impl EmbeddedStore {
         self.group.close();
         self.workers.join();
         self.pool.close();
+        if let Some(key_value) = self.key_value.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            key_value.shut_down();
+        }
         let outcome = if self.engine.is_poisoned() { Ok(()) } else { self.group.leader().wal.mark() };
         self.engine.unlock();
         outcome

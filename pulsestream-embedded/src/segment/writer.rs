@@ -61,7 +61,8 @@ struct Output {
     file: Arc<dyn File>,
     name: String,
     offset: u64,
-    level: i32,
+    compressor: zstd::bulk::Compressor<'static>,
+    packed: Vec<u8>,
 }
 
 impl SegmentWriter {
@@ -81,9 +82,11 @@ impl SegmentWriter {
         header[..8].copy_from_slice(MAGIC);
         header[8..12].copy_from_slice(&VERSION.to_le_bytes());
         file.write_at(&header, 0).map_err(|source| Fault::io("write", &name, source))?;
+        let compressor = zstd::bulk::Compressor::new(options.compression_level);
+        let compressor = compressor.map_err(|source| Fault::io("compress", &name, source))?;
         let texts = TextField::ALL.into_iter().map(TextColumn::new).collect();
         Ok(Self {
-            out: Output { file, name, offset: HEADER_BYTES, level: options.compression_level },
+            out: Output { file, name, offset: HEADER_BYTES, compressor, packed: Vec::new() },
             tenants: Vec::new(),
             rows: 0,
             ints: Default::default(),
@@ -272,9 +275,11 @@ impl Output {
     /// Writes a block, compressed if that makes it smaller: equal lengths say that it is not.
     #[allow(clippy::cast_possible_truncation, reason = "a block is below 4 GiB")]
     fn block(&mut self, raw: &[u8], first_row: u32) -> FaultResult<Block> {
-        let compressed = zstd::bulk::compress(raw, self.level).unwrap_or_default();
-        let is_smaller = !compressed.is_empty() && compressed.len() < raw.len();
-        let bytes = if is_smaller { compressed.as_slice() } else { raw };
+        self.packed.clear();
+        self.packed.reserve(zstd::zstd_safe::compress_bound(raw.len()));
+        let packed = self.compressor.compress_to_buffer(raw, &mut self.packed).unwrap_or(raw.len());
+        let packed_whole = std::mem::take(&mut self.packed);
+        let bytes = if packed < raw.len() { packed_whole.as_slice() } else { raw };
         let block = Block {
             offset: self.offset,
             bytes: bytes.len() as u32,
@@ -283,6 +288,7 @@ impl Output {
             first_row,
         };
         self.write(bytes)?;
+        self.packed = packed_whole;
         Ok(block)
     }
 

@@ -194,17 +194,24 @@ impl Wal {
     /// # Errors
     /// `Io` when a file cannot be renamed or removed.
     pub(crate) fn release(&mut self, position: u64) -> FaultResult<()> {
+        let mut renamed_now = Vec::new();
         while self.full.first().is_some_and(|full| full.end <= position) {
             let full = self.full.remove(0);
-            if self.spares.len() < self.options.max_spares {
+            if self.spares.len() + renamed_now.len() < self.options.max_spares {
                 let spare = full.name.replace(".wal", ".spare");
                 let renamed = self.storage.rename(&full.name, &spare);
                 renamed.map_err(|source| Fault::io("rename", &full.name, source))?;
-                self.spares.push(spare);
+                renamed_now.push(spare);
             } else {
                 let removed = self.storage.remove(&full.name);
                 removed.map_err(|source| Fault::io("remove", &full.name, source))?;
             }
+        }
+        if !renamed_now.is_empty() {
+            // Before a spare gets another header its old name must be gone for good.
+            let synced = self.storage.sync_dir(DIRECTORY);
+            synced.map_err(|source| Fault::io("sync", DIRECTORY, source))?;
+            self.spares.append(&mut renamed_now);
         }
         Ok(())
     }

@@ -73,6 +73,9 @@ pub(crate) fn recover(
     for name in unfinished {
         storage.remove(&name).map_err(|source| Fault::io("remove", &name, source))?;
     }
+    if !start.spares.is_empty() {
+        storage.sync_dir(DIRECTORY).map_err(|source| Fault::io("sync", DIRECTORY, source))?;
+    }
     start.position = expected.max(sealed);
     let wal = Wal::new(Arc::clone(storage), options, start);
     Ok(Recovered { wal, truncated_bytes })

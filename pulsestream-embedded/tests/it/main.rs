@@ -2,3 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod conformance;
+mod crash;
+mod faults;
+mod key_value;
