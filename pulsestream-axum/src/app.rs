@@ -6,8 +6,6 @@ use std::sync::Arc;
 use axum::http::{HeaderMap, header};
 use pulsestream::PulseStream;
 use pulsestream_core::error::Result;
-use pulsestream_core::memory::MemoryCache;
-use pulsestream_core::ports::cache::Cache;
 use pulsestream_core::{Error, ErrorKind};
 use tokio::sync::Semaphore;
 
@@ -20,9 +18,6 @@ use crate::limits::LimitCache;
 use crate::schema::Shapes;
 use crate::service::Health;
 use crate::telemetry::Telemetry;
-
-/// How much memory kept answers may take.
-const CACHE_BYTES: usize = 64 << 20;
 
 /// The state of the router; cheap to clone.
 #[derive(Debug, Clone)]
@@ -37,7 +32,6 @@ pub(crate) struct Inner {
     pub(crate) shapes: Shapes,
     pub(crate) telemetry: Telemetry,
     pub(crate) health: Health,
-    pub(crate) cache: Arc<dyn Cache>,
     pub(crate) busy: Busy,
     pub(crate) limits: LimitCache,
 }
@@ -60,7 +54,6 @@ impl App {
             shapes: Shapes::default(),
             telemetry: Telemetry::new(operations),
             health: Health::default(),
-            cache: Arc::new(MemoryCache::new(ps.env().clone(), CACHE_BYTES)),
             busy: Busy::default(),
             limits: LimitCache::default(),
             ps,

@@ -112,7 +112,7 @@ where
     let _held = app.busy.hold(tenant, key)?;
     let slot = format!("idempotency:{:032x}", key.0);
     let digest = format!("{:032x}", derive_uuid(b"pulsestream.idempotency.body", body));
-    if let Some(kept) = app.cache.get(tenant, &slot).await?
+    if let Some(kept) = app.ps.cache().get(tenant, &slot).await?
         && let Ok(kept) = serde_json::from_slice::<Kept>(&kept)
     {
         if kept.body != digest {
@@ -128,7 +128,7 @@ where
     let kept = serialize(&Kept { body: digest, status: status.as_u16(), answer: raw })?;
     let options = CacheOptions { ttl: KEPT, tags: &[] };
     // The work is done: an answer that cannot be kept is an answer still.
-    if let Err(error) = app.cache.set(tenant, &slot, kept.into_bytes(), options).await {
+    if let Err(error) = app.ps.cache().set(tenant, &slot, kept.into_bytes(), options).await {
         tracing::warn!(%error, "an answer is not kept for its Idempotency-Key");
     }
     respond(status, answer.into())

@@ -21,6 +21,7 @@ mod input;
 mod limits;
 mod openapi;
 mod operation;
+mod record;
 mod router;
 mod schema;
 mod service;
@@ -36,4 +37,7 @@ pub use client::Network;
 pub use config::{ApiConfig, MetricsAccess};
 pub use openapi::document as openapi_document;
 pub use operation::{Operation, operations};
+pub use record::{
+    RecordRequests, RecordService, RecordedBody, RecordedCounts, RecorderConfig, RequestRecorder,
+};
 pub use router::router;
