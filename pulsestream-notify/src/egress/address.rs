@@ -42,6 +42,8 @@ fn classify_v4(address: Ipv4Addr) -> AddressClass {
         return AddressClass::CloudService;
     }
     match octets {
+        // The service network and the private endpoints of IBM Cloud.
+        [161, 26, ..] | [166, 8..=11, ..] => AddressClass::CloudService,
         [127, ..] => AddressClass::Loopback,
         [10, ..] | [192, 168, ..] => AddressClass::Private,
         [172, second, ..] if (16..32).contains(&second) => AddressClass::Private,
@@ -109,6 +111,10 @@ mod tests {
             ("169.254.169.254", LinkLocal),
             ("168.63.129.16", CloudService),
             ("100.100.100.200", CloudService),
+            ("161.26.0.10", CloudService),
+            ("166.8.0.0", CloudService),
+            ("166.11.255.255", CloudService),
+            ("166.12.0.0", Public),
             ("198.18.0.1", Reserved),
             ("224.0.0.1", Multicast),
             ("255.255.255.255", Reserved),

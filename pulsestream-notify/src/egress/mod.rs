@@ -6,9 +6,12 @@
 //! name that changes its mind (DNS rebinding) gains nothing.
 
 mod address;
+mod guard;
 mod policy;
 mod resolve;
 
 pub use address::{AddressClass, classify};
+pub use guard::EgressGuard;
 pub use policy::{Cidr, EgressPolicy};
+pub(crate) use resolve::look_up;
 pub use resolve::{CheckedTarget, Resolve, SystemResolver, check_url};

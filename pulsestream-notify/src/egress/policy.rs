@@ -52,6 +52,7 @@ impl FromStr for Cidr {
         let address: IpAddr = address.parse().map_err(|_| refuse())?;
         let most = if address.is_ipv4() { 32 } else { 128 };
         let prefix = match prefix {
+            Some(digits) if !digits.bytes().all(|byte| byte.is_ascii_digit()) => return Err(refuse()),
             Some(digits) => digits.parse().ok().filter(|prefix| *prefix <= most).ok_or_else(refuse)?,
             None => most,
         };
@@ -67,7 +68,8 @@ pub struct EgressPolicy {
 }
 
 impl EgressPolicy {
-    /// Creates the default: public addresses, ports 80, 443, and 1024 and above except those of well-known stores.
+    /// Creates the default: public addresses, ports 80, 443, and 1024 and above except those of stores and of other
+    /// protocols.
     pub fn new() -> Self {
         Self::default()
     }
@@ -93,9 +95,18 @@ impl EgressPolicy {
 
     /// Returns whether a request may go to `port`.
     pub fn allows_port(&self, port: u16) -> bool {
-        // Services that understand an HTTP request as commands, or that hold data without a password.
-        const STORES: [u16; 12] = [2375, 2376, 2379, 3306, 5432, 5984, 6379, 6443, 9200, 10250, 11211, 27017];
-        matches!(port, 80 | 443) || (port >= 1_024 && !STORES.contains(&port)) || self.ports.contains(&port)
+        // Services that hold data without a password or take an HTTP request for commands.
+        const STORES: [u16; 25] = [
+            1_433, 1_521, 2_181, 2_375, 2_376, 2_379, 2_380, 3_306, 4_001, 5_432, 5_672, 5_984, 6_379, 6_380,
+            6_443, 8_086, 8_500, 9_042, 9_200, 9_300, 10_250, 10_255, 11_211, 26_379, 27_017,
+        ];
+        // The ports from 1024 on that browsers refuse, because other protocols live there (WHATWG Fetch, "bad port").
+        const OTHER_PROTOCOLS: [u16; 19] = [
+            1_719, 1_720, 1_723, 2_049, 3_659, 4_045, 4_190, 5_060, 5_061, 6_000, 6_566, 6_665, 6_666, 6_667,
+            6_668, 6_669, 6_679, 6_697, 10_080,
+        ];
+        let is_closed = |port| STORES.contains(&port) || OTHER_PROTOCOLS.contains(&port);
+        matches!(port, 80 | 443) || (port >= 1_024 && !is_closed(port)) || self.ports.contains(&port)
     }
 }
 
@@ -111,7 +122,9 @@ mod tests {
         assert!(!range.contains("10.2.0.0".parse().unwrap()));
         assert!("fd00::/8".parse::<Cidr>().unwrap().contains("fdff::1".parse().unwrap()));
         assert!("0.0.0.0/0".parse::<Cidr>().unwrap().contains("127.0.0.1".parse().unwrap()));
-        for text in ["", "10.0.0.0/33", "10.0.0/8", "::/129", "x/8", "10.0.0.0/"] {
+        for text in
+            ["", "10.0.0.0/33", "10.0.0/8", "::/129", "x/8", "10.0.0.0/", "10.0.0.0/+8", "10.0.0.0/-1"]
+        {
             assert!(text.parse::<Cidr>().is_err(), "{text}");
         }
     }
@@ -122,6 +135,8 @@ mod tests {
         assert!(policy.allows_address("127.0.0.1".parse().unwrap()));
         assert!(!policy.allows_address("127.0.0.2".parse().unwrap()));
         assert!(policy.allows_port(25) && policy.allows_port(8_443));
-        assert!(!policy.allows_port(22) && !policy.allows_port(6_379));
+        for port in [0, 21, 22, 110, 1_023, 5_432, 6_379, 6_667, 10_080] {
+            assert!(!policy.allows_port(port), "{port}");
+        }
     }
 }

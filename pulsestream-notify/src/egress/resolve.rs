@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use async_trait::async_trait;
-use pulsestream_core::{Error, ErrorKind, Result};
+use pulsestream_core::{Error, ErrorKind, Result, Retry};
 use url::{Host, Url};
 
 use super::policy::EgressPolicy;
@@ -45,34 +45,64 @@ pub struct CheckedTarget {
 ///
 /// # Errors
 /// `Invalid` when the URL itself is not allowed; `Forbidden` when it leads to an address that is not: the same words whether
-/// something listens there or not; `Unavailable` when the name cannot be looked up now.
+/// something listens there or not; `Unavailable` when the name cannot be looked up now. A refusal because of the answer for a name
+/// may pass, [`Error::retry`] says so: names change.
 pub async fn check_url(url: &str, policy: &EgressPolicy, resolver: &dyn Resolve) -> Result<CheckedTarget> {
-    let url = parse(url)?;
+    let (url, place) = check_place(url, policy)?;
     let port = url.port_or_known_default().unwrap_or_default();
-    if !policy.allows_port(port) {
-        return Err(refused());
-    }
-    let (host, addresses) = match url.host() {
-        Some(Host::Ipv4(address)) => (address.to_string(), vec![IpAddr::V4(address)]),
-        Some(Host::Ipv6(address)) => (address.to_string(), vec![IpAddr::V6(address)]),
-        Some(Host::Domain(name)) => {
-            let addresses = resolver.resolve(name).await.map_err(|error| {
-                Error::new(ErrorKind::Unavailable, OPERATION, "the name of the URL cannot be looked up")
-                    .with_source(error)
-            })?;
-            (name.to_owned(), addresses)
+    let (host, addresses) = match place {
+        Place::Address(address) => (address.to_string(), vec![address]),
+        Place::Name(name) => {
+            let addresses = look_up(&name, policy, resolver).await?;
+            (name, addresses)
         }
-        None => return Err(invalid("must name a host")),
     };
-    if addresses.is_empty() {
-        return Err(Error::new(ErrorKind::Unavailable, OPERATION, "the name of the URL cannot be looked up"));
-    }
-    // One forbidden address among several is enough to refuse: which one the connection takes is not ours to choose.
-    if !addresses.iter().all(|address| policy.allows_address(*address)) {
-        return Err(refused());
-    }
     let addresses = addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect();
     Ok(CheckedTarget { url, host, addresses })
+}
+
+/// What the host of a URL is.
+pub(crate) enum Place {
+    /// A literal address, checked.
+    Address(IpAddr),
+    /// A name, to be looked up.
+    Name(String),
+}
+
+/// Checks what can be checked without looking anything up.
+pub(crate) fn check_place(url: &str, policy: &EgressPolicy) -> Result<(Url, Place)> {
+    let url = parse(url)?;
+    if !policy.allows_port(url.port_or_known_default().unwrap_or_default()) {
+        return Err(refused());
+    }
+    let place = match url.host() {
+        Some(Host::Ipv4(address)) => Place::Address(address.into()),
+        Some(Host::Ipv6(address)) => Place::Address(address.into()),
+        Some(Host::Domain(name)) => Place::Name(name.to_owned()),
+        None => return Err(invalid("must name a host")),
+    };
+    match place {
+        Place::Address(address) if !policy.allows_address(address) => Err(refused()),
+        place => Ok((url, place)),
+    }
+}
+
+/// Looks a name up, and refuses unless every address of the answer is allowed: which one a connection takes is not ours to
+/// choose.
+pub(crate) async fn look_up(
+    name: &str,
+    policy: &EgressPolicy,
+    resolver: &dyn Resolve,
+) -> Result<Vec<IpAddr>> {
+    let unknown = || Error::new(ErrorKind::Unavailable, OPERATION, "the name of the URL cannot be looked up");
+    let addresses = resolver.resolve(name).await.map_err(|error| unknown().with_source(error))?;
+    if addresses.is_empty() {
+        return Err(unknown());
+    }
+    if !addresses.iter().all(|address| policy.allows_address(*address)) {
+        return Err(refused().with_retry(Retry::Maybe));
+    }
+    Ok(addresses)
 }
 
 fn parse(text: &str) -> Result<Url> {

@@ -1,0 +1,8 @@
+//! Notifiers against real receivers.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by a panic too")]
+
+mod guard;
+mod log;
+mod secrets;
+mod support;
+mod webhook;
