@@ -6,11 +6,15 @@ use pulsestream_core::env::Env;
 use pulsestream_core::error::{Error, ErrorKind, Result};
 use pulsestream_core::ports::event_store::Durability;
 
+use crate::alert_store::PostgresAlertStore;
 use crate::config::{Identifier, PostgresConfig};
+use crate::coordinator::PostgresCoordinator;
 use crate::database::{Database, Scope, bound_once, query};
 use crate::event_store::PostgresEventStore;
+use crate::identity_store::PostgresIdentityStore;
 use crate::listen::Arrivals;
 use crate::migrate::migrate;
+use crate::outbox::PostgresOutbox;
 use crate::wire::{Columns, Param};
 
 const OPERATION: &str = "postgres.connect";
@@ -64,6 +68,26 @@ impl Postgres {
     /// Returns the event store.
     pub async fn event_store(&self) -> Result<Arc<PostgresEventStore>> {
         PostgresEventStore::open(self.database.clone(), self.arrivals.clone(), self.durability).await
+    }
+
+    /// Returns the identity store.
+    pub fn identity_store(&self) -> Arc<PostgresIdentityStore> {
+        Arc::new(PostgresIdentityStore::new(self.database.clone()))
+    }
+
+    /// Returns the alert store.
+    pub fn alert_store(&self) -> Arc<PostgresAlertStore> {
+        Arc::new(PostgresAlertStore::new(self.database.clone()))
+    }
+
+    /// Returns the outbox.
+    pub fn outbox(&self) -> Arc<PostgresOutbox> {
+        Arc::new(PostgresOutbox::new(self.database.clone()))
+    }
+
+    /// Returns the coordinator.
+    pub fn coordinator(&self) -> Arc<PostgresCoordinator> {
+        Arc::new(PostgresCoordinator::new(self.database.clone()))
     }
 
     /// Returns the schema that holds the tables.

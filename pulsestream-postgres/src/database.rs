@@ -167,7 +167,7 @@ impl Database {
         T: Send + 'static,
         F: for<'c> Fn(&'c mut PgConnection) -> Work<'c, T> + Send + Sync + 'static,
     {
-        self.transact(operation, scope, Mode::Read, work).await
+        self.transact(operation, scope, Mode::Read, |_| true, work).await
     }
 
     /// Changes rows, all or none.
@@ -181,7 +181,22 @@ impl Database {
         T: Send + 'static,
         F: for<'c> Fn(&'c mut PgConnection) -> Work<'c, T> + Send + Sync + 'static,
     {
-        self.transact(operation, scope, Mode::Write, work).await
+        self.transact(operation, scope, Mode::Write, |_| true, work).await
+    }
+
+    /// As [`write`](Self::write), but rolls back when `keep` says no to what the work returned.
+    pub(crate) async fn write_if<T, F>(
+        self: &Arc<Self>,
+        operation: &'static str,
+        scope: Scope,
+        keep: fn(&T) -> bool,
+        work: F,
+    ) -> Result<T>
+    where
+        T: Send + 'static,
+        F: for<'c> Fn(&'c mut PgConnection) -> Work<'c, T> + Send + Sync + 'static,
+    {
+        self.transact(operation, scope, Mode::Write, keep, work).await
     }
 
     /// Runs the transaction in a task of its own: whoever drops the returned future does not stop it halfway, because
@@ -191,6 +206,7 @@ impl Database {
         operation: &'static str,
         scope: Scope,
         mode: Mode,
+        keep: fn(&T) -> bool,
         work: F,
     ) -> Result<T>
     where
@@ -202,7 +218,7 @@ impl Database {
         in_task(operation, async move {
             let mut attempt = 1;
             loop {
-                match this.attempt(scope, mode, &work).await {
+                match this.attempt(scope, mode, keep, &work).await {
                     Ok(value) => return Ok(value),
                     Err((fault, _)) if fault.is_conflict() && attempt < CONFLICT_ATTEMPTS => {
                         tokio::time::sleep(CONFLICT_PAUSE * attempt).await;
@@ -215,7 +231,13 @@ impl Database {
         .await
     }
 
-    async fn attempt<T, F>(&self, scope: Scope, mode: Mode, work: &F) -> Result<T, (Fault, Phase)>
+    async fn attempt<T, F>(
+        &self,
+        scope: Scope,
+        mode: Mode,
+        keep: fn(&T) -> bool,
+        work: &F,
+    ) -> Result<T, (Fault, Phase)>
     where
         F: for<'c> Fn(&'c mut PgConnection) -> Work<'c, T>,
     {
@@ -230,7 +252,8 @@ impl Database {
         match result {
             Ok(value) => {
                 let connection = lease.connection().map_err(before)?;
-                match connection.execute("commit").await {
+                let end = if keep(&value) { "commit" } else { "rollback" };
+                match connection.execute(end).await {
                     Ok(_) => {
                         lease.give_back();
                         Ok(value)

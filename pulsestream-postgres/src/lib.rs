@@ -11,17 +11,26 @@
 //! against injection. Against that stands that every value of a tenant is a bind parameter.
 #![forbid(unsafe_code)]
 
+mod alert_store;
 mod config;
 mod connect;
+mod coordinator;
 mod database;
 mod error;
 mod event_row;
 mod event_store;
+mod identity_store;
 mod listen;
 mod migrate;
+mod outbox;
+mod record;
 mod sql;
 mod wire;
 
+pub use alert_store::PostgresAlertStore;
 pub use config::{Identifier, PostgresConfig};
 pub use connect::Postgres;
+pub use coordinator::PostgresCoordinator;
 pub use event_store::PostgresEventStore;
+pub use identity_store::PostgresIdentityStore;
+pub use outbox::PostgresOutbox;

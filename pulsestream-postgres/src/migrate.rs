@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use sqlx::{AssertSqlSafe, Executor, PgConnection};
 
 use crate::config::PostgresConfig;
-use crate::database::{Database, Scope, bound_once, query};
+use crate::database::{Database, Scope, bound, bound_once, query};
 use crate::error::Fault;
 use crate::wire::{Columns, Param};
 
@@ -23,8 +23,12 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, name: "events", sql: include_str!("../migrations/0001_events.sql") }];
+const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, name: "events", sql: include_str!("../migrations/0001_events.sql") },
+    Migration { version: 2, name: "identity", sql: include_str!("../migrations/0002_identity.sql") },
+    Migration { version: 3, name: "leases", sql: include_str!("../migrations/0003_leases.sql") },
+    Migration { version: 4, name: "alerting", sql: include_str!("../migrations/0004_alerting.sql") },
+];
 
 /// What the application's role may do, in the order it is granted.
 const GRANTS: &[&str] = &[
@@ -34,6 +38,11 @@ const GRANTS: &[&str] = &[
     "grant usage on sequence {schema}.append_calls to {role}",
     "grant execute on function {schema}.ensure_partition(timestamptz, timestamptz) to {role}",
     "grant execute on function {schema}.drop_empty_partitions(timestamptz) to {role}",
+    "grant select, insert, update, delete on {schema}.tenants, {schema}.users, {schema}.sessions, {schema}.api_keys, \
+     {schema}.audit_log, {schema}.keyring, {schema}.leases to {role}",
+    "grant select, insert, update, delete on {schema}.rules, {schema}.channels, {schema}.silences, {schema}.routing, \
+     {schema}.revisions, {schema}.alerts, {schema}.alert_timeline, {schema}.deliveries, {schema}.delivery_attempts, \
+     {schema}.checkpoints to {role}",
 ];
 
 /// Brings the schema up to date, or refuses when it may not or cannot.
@@ -49,7 +58,7 @@ pub(crate) async fn migrate(database: &Arc<Database>) -> Result<()> {
         })
         .await?;
     let due = compare(&found, &config)?;
-    if due.is_empty() {
+    if due.is_empty() && (!config.migrate || is_granted(database).await?) {
         return Ok(());
     }
     if !config.migrate {
@@ -66,6 +75,22 @@ pub(crate) async fn migrate(database: &Arc<Database>) -> Result<()> {
         .write(OPERATION, Scope::Processor, move |connection| {
             let config = config.clone();
             Box::pin(async move { run_due(connection, &config).await })
+        })
+        .await
+}
+
+/// Whether the application's role has its privileges, or there is no such role.
+async fn is_granted(database: &Arc<Database>) -> Result<bool> {
+    let Some(role) = database.config().app_role.clone() else { return Ok(true) };
+    let schema = database.schema().to_owned();
+    database
+        .read(OPERATION, Scope::Processor, move |connection| {
+            let params = [Param::text(role.as_str()), Param::text(&schema)];
+            Box::pin(async move {
+                let sql = Arc::from("select has_schema_privilege($1, $2, 'usage')");
+                let row = bound(sql, &params).fetch_one(connection).await?;
+                Ok(Columns::new(&row).bool()?)
+            })
         })
         .await
 }

@@ -19,6 +19,7 @@ pub(crate) struct PgType {
 }
 
 pub(crate) const BOOL: PgType = PgType { scalar: 16, array: 1000 };
+pub(crate) const BYTES: PgType = PgType { scalar: 17, array: 1001 };
 pub(crate) const INT8: PgType = PgType { scalar: 20, array: 1016 };
 pub(crate) const INT2: PgType = PgType { scalar: 21, array: 1005 };
 pub(crate) const INT4: PgType = PgType { scalar: 23, array: 1007 };
@@ -93,6 +94,39 @@ impl Param {
         let mut bytes = micros.to_be_bytes().to_vec();
         bytes.extend_from_slice(&[0; 8]);
         Self::new(INTERVAL, bytes)
+    }
+
+    pub(crate) fn optional_text(text: Option<&str>) -> Self {
+        Self { oid: TEXT.scalar, bytes: text.map(|text| text.as_bytes().to_vec()) }
+    }
+
+    pub(crate) fn optional_timestamp(at: Option<Timestamp>) -> Self {
+        Self { oid: TIMESTAMPTZ.scalar, bytes: at.map(|at| pg_micros(at).to_be_bytes().to_vec()) }
+    }
+
+    pub(crate) fn jsonb(text: &str) -> Self {
+        let mut bytes = Vec::with_capacity(text.len() + 1);
+        bytes.push(JSONB_VERSION);
+        bytes.extend_from_slice(text.as_bytes());
+        Self::new(JSONB, bytes)
+    }
+
+    pub(crate) fn uuids(ids: impl IntoIterator<Item = u128>) -> Self {
+        let mut array = ArrayParam::new(UUID);
+        ids.into_iter().for_each(|bits| array.raw(Some(&bits.to_be_bytes())));
+        array.into()
+    }
+
+    pub(crate) fn optional_uuid(bits: Option<u128>) -> Self {
+        Self { oid: UUID.scalar, bytes: bits.map(|bits| bits.to_be_bytes().to_vec()) }
+    }
+
+    pub(crate) fn bytes(bytes: &[u8]) -> Self {
+        Self::new(BYTES, bytes.to_vec())
+    }
+
+    pub(crate) fn optional_bool(value: Option<bool>) -> Self {
+        Self { oid: BOOL.scalar, bytes: value.map(|value| vec![u8::from(value)]) }
     }
 
     pub(crate) fn texts<'t>(texts: impl IntoIterator<Item = &'t str>) -> Self {
@@ -182,6 +216,13 @@ impl ArrayParam {
 
     pub(crate) fn timestamp(&mut self, at: Timestamp) {
         self.raw(Some(&pg_micros(at).to_be_bytes()));
+    }
+
+    pub(crate) fn optional_timestamp(&mut self, at: Option<Timestamp>) {
+        match at {
+            Some(at) => self.timestamp(at),
+            None => self.raw(None),
+        }
     }
 
     pub(crate) fn jsonb(&mut self, text: Option<&str>) {
@@ -283,6 +324,11 @@ impl<'r> Columns<'r> {
         Ok(self.optional_str()?.map(Text::from))
     }
 
+    pub(crate) fn bytes(&mut self) -> Result<&'r [u8], sqlx::Error> {
+        let bytes = self.raw()?;
+        self.required(bytes, "bytes")
+    }
+
     pub(crate) fn optional_bool(&mut self) -> Result<Option<bool>, sqlx::Error> {
         Ok(self.fixed::<1>("a boolean")?.map(|[byte]| byte != 0))
     }
@@ -340,6 +386,11 @@ impl<'r> Columns<'r> {
     pub(crate) fn uuid(&mut self) -> Result<u128, sqlx::Error> {
         let bits = self.optional_uuid()?;
         self.required(bits, "a uuid")
+    }
+
+    pub(crate) fn jsonb(&mut self) -> Result<&'r str, sqlx::Error> {
+        let text = self.optional_jsonb()?;
+        self.required(text, "jsonb")
     }
 
     pub(crate) fn optional_jsonb(&mut self) -> Result<Option<&'r str>, sqlx::Error> {

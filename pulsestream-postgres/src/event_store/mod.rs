@@ -7,6 +7,8 @@ mod read;
 mod scan;
 mod tail;
 
+pub(crate) use read::saturating;
+
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 

@@ -217,6 +217,6 @@ pub(super) async fn each_match(
     }
 }
 
-pub(super) fn saturating(number: usize) -> i64 {
+pub(crate) fn saturating(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

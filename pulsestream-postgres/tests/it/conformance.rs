@@ -5,10 +5,31 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use pulsestream_core::ports::event_store::EventStore;
-use pulsestream_core::testkit::{BoxFuture, EventStoreHarness};
+use pulsestream_core::ports::identity::IdentityStore;
+use pulsestream_core::testkit::{BoxFuture, EventStoreHarness, IdentityStoreHarness};
 use pulsestream_postgres::Identifier;
 
 use crate::support::{config, connect, fresh_schema, url, with_server};
+
+#[derive(Debug)]
+struct Identities;
+
+#[async_trait]
+impl IdentityStoreHarness for Identities {
+    async fn open(&self) -> Arc<dyn IdentityStore> {
+        connect(&url().unwrap(), config(fresh_schema())).await.identity_store()
+    }
+
+    fn block_on(&self, future: BoxFuture<'static, ()>) {
+        with_server(|_| future);
+    }
+}
+
+mod identity_store {
+    use super::Identities;
+
+    pulsestream_core::identity_store_conformance!(Identities);
+}
 
 /// Remembers which schema a store was opened in, to open it again.
 #[derive(Debug, Default)]
