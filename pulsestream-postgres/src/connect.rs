@@ -13,6 +13,7 @@ use crate::database::{Database, Scope, bound_once, query};
 use crate::event_store::PostgresEventStore;
 use crate::identity_store::PostgresIdentityStore;
 use crate::listen::Arrivals;
+use crate::live_bus::PostgresLiveBus;
 use crate::migrate::migrate;
 use crate::outbox::PostgresOutbox;
 use crate::wire::{Columns, Param};
@@ -83,6 +84,14 @@ impl Postgres {
     /// Returns the outbox.
     pub fn outbox(&self) -> Arc<PostgresOutbox> {
         Arc::new(PostgresOutbox::new(self.database.clone()))
+    }
+
+    /// Returns a live bus whose subscribers may fall behind by `ring_messages` messages. It holds one connection to listen.
+    ///
+    /// # Errors
+    /// `Unavailable` when there is no randomness for its name.
+    pub async fn live_bus(&self, ring_messages: usize) -> Result<Arc<PostgresLiveBus>> {
+        PostgresLiveBus::open(self.database.clone(), ring_messages).await
     }
 
     /// Returns the coordinator.

@@ -1,4 +1,4 @@
-//! Notifications between nodes: who appended to which partition.
+//! Notifications between nodes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -48,7 +48,18 @@ impl Arrivals {
         });
         let (stop, stopped) = watch::channel(false);
         tokio::spawn(tell_others(database.clone(), signals.clone(), stopped.clone()));
-        tokio::spawn(listen(database.clone(), signals.clone(), stopped));
+        let told = signals.clone();
+        let channel = events_channel(database.schema());
+        tokio::spawn(listen(database.clone(), channel, stopped, move |heard| match heard {
+            // Whatever came while nobody listened.
+            Heard::Interrupted => told.wake_all(),
+            Heard::Payload(numbers) => {
+                numbers
+                    .split(',')
+                    .filter_map(|number| number.parse().ok())
+                    .for_each(|number| told.wake(number));
+            }
+        }));
         Arc::new(Self { signals, stop })
     }
 
@@ -142,9 +153,23 @@ pub(crate) async fn notify(database: &Arc<Database>, channel: String, payloads: 
         .await
 }
 
-async fn listen(database: Arc<Database>, signals: Arc<Signals>, mut stopped: watch::Receiver<bool>) {
+/// What a listener is told.
+#[derive(Debug)]
+pub(crate) enum Heard<'p> {
+    /// The connection is new, or was lost: what was sent without one is missing.
+    Interrupted,
+    /// A notification.
+    Payload(&'p str),
+}
+
+/// Listens on a channel, on a connection of its own, until it is told to stop; connects again as often as needed.
+pub(crate) async fn listen(
+    database: Arc<Database>,
+    channel: String,
+    mut stopped: watch::Receiver<bool>,
+    mut hear: impl FnMut(Heard<'_>) + Send,
+) {
     let pool = database.pool_for_listening();
-    let channel = events_channel(database.schema());
     let mut pause = RECONNECT.0;
     while !database.is_closed() {
         let connected = async {
@@ -155,18 +180,16 @@ async fn listen(database: Arc<Database>, signals: Arc<Signals>, mut stopped: wat
         };
         if let Ok(mut listener) = connected.await {
             pause = RECONNECT.0;
-            // Whatever came while nobody listened.
-            signals.wake_all();
+            hear(Heard::Interrupted);
             loop {
                 let received = tokio::select! {
                     received = listener.try_recv() => received,
                     () = until_stopped(&mut stopped) => return,
                 };
                 let Ok(Some(notification)) = received else { break };
-                let numbers = notification.payload().split(',').filter_map(|number| number.parse().ok());
-                numbers.for_each(|number| signals.wake(number));
+                hear(Heard::Payload(notification.payload()));
             }
-            signals.wake_all();
+            hear(Heard::Interrupted);
         }
         tokio::select! {
             () = tokio::time::sleep(pause) => pause = (pause * 2).min(RECONNECT.1),

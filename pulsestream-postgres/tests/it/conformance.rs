@@ -2,14 +2,69 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
+use pulsestream_core::ports::coordinator::Coordinator;
 use pulsestream_core::ports::event_store::EventStore;
 use pulsestream_core::ports::identity::IdentityStore;
-use pulsestream_core::testkit::{BoxFuture, EventStoreHarness, IdentityStoreHarness};
+use pulsestream_core::ports::live_bus::LiveBus;
+use pulsestream_core::testkit::{
+    BoxFuture, CoordinatorHarness, EventStoreHarness, IdentityStoreHarness, LiveBusHarness,
+};
 use pulsestream_postgres::Identifier;
 
 use crate::support::{config, connect, fresh_schema, url, with_server};
+
+#[derive(Debug)]
+struct Leases;
+
+#[async_trait]
+impl CoordinatorHarness for Leases {
+    async fn open(&self) -> Arc<dyn Coordinator> {
+        connect(&url().unwrap(), config(fresh_schema())).await.coordinator()
+    }
+
+    /// The server keeps the time.
+    async fn elapse(&self, span: Duration) {
+        tokio::time::sleep(span).await;
+    }
+
+    fn unit(&self) -> Duration {
+        Duration::from_millis(250)
+    }
+
+    fn block_on(&self, future: BoxFuture<'static, ()>) {
+        with_server(|_| future);
+    }
+}
+
+mod coordinator {
+    use super::Leases;
+
+    pulsestream_core::coordinator_conformance!(Leases);
+}
+
+#[derive(Debug)]
+struct Live;
+
+#[async_trait]
+impl LiveBusHarness for Live {
+    async fn open(&self) -> Arc<dyn LiveBus> {
+        let postgres = connect(&url().unwrap(), config(fresh_schema())).await;
+        postgres.live_bus(self.capacity()).await.unwrap()
+    }
+
+    fn block_on(&self, future: BoxFuture<'static, ()>) {
+        with_server(|_| future);
+    }
+}
+
+mod live_bus {
+    use super::Live;
+
+    pulsestream_core::live_bus_conformance!(Live);
+}
 
 #[derive(Debug)]
 struct Identities;

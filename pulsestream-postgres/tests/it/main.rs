@@ -1,11 +1,13 @@
 //! Tests against a real PostgreSQL, named by `PULSESTREAM_TEST_POSTGRES_URL`; `cargo xtask test` starts one.
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests fail loudly")]
 
+mod alerting;
 mod cancellation;
 mod conformance;
 mod faults;
 mod host;
 mod isolation;
+mod live;
 mod migrations;
 mod proxy;
 mod retention;
