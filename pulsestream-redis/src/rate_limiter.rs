@@ -164,9 +164,15 @@ impl RateLimiter for RedisRateLimiter {
             return local.peek(tenant, key, limit).await;
         }
         match self.peek_at(tenant, key, limit).await {
-            Ok(decision) => Ok(decision),
+            Ok(decision) => {
+                self.note(false, None);
+                Ok(decision)
+            }
             Err(error) => match self.instead(&error) {
-                Some(local) => local.peek(tenant, key, limit).await,
+                Some(local) => {
+                    self.note(true, Some(&error));
+                    local.peek(tenant, key, limit).await
+                }
                 None => Err(refused(error)),
             },
         }
