@@ -1,3 +1,4 @@
 //! The facade as an application uses it.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod alert;
