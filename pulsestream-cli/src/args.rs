@@ -1,5 +1,6 @@
 //! The command line, and what `--help` teaches.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -30,6 +31,13 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Runs a synthetic shop with a planted incident, live, with an alert that fires.
+    Demo(DemoArgs),
+    /// Serves the HTTP API.
+    Serve(ServeArgs),
+    /// Manages the accounts of a store.
+    #[command(subcommand)]
+    Admin(AdminCommand),
     /// Imports NDJSON events or an access log into a store.
     Import(ImportArgs),
     /// Verifies a store and shows what it holds.
@@ -48,6 +56,100 @@ pub(crate) struct StoreArgs {
     /// Settings in JSON; flags win over the file.
     #[arg(long, env = "PULSESTREAM_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Where to listen.
+    #[arg(long, env = "PULSESTREAM_LISTEN", default_value = "127.0.0.1:8600", value_name = "HOST:PORT")]
+    pub listen: SocketAddr,
+    /// Where to keep the data; a temporary folder, deleted at the end, when absent.
+    #[arg(long, env = "PULSESTREAM_STORE", value_name = "URL|PATH")]
+    pub store: Option<String>,
+    /// Seed of the synthetic traffic: the same seed, the same events.
+    #[arg(long, env = "PULSESTREAM_SEED", default_value_t = 1)]
+    pub seed: u64,
+    /// Events of history to start with.
+    #[arg(long, env = "PULSESTREAM_EVENTS", default_value_t = 50_000, value_name = "COUNT")]
+    pub events: usize,
+    /// Live events per second after that.
+    #[arg(long, env = "PULSESTREAM_RATE", default_value_t = 20, value_name = "PER_SECOND", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub rate: u32,
+    /// Ends after this many seconds instead of running until Ctrl-C.
+    #[arg(long, env = "PULSESTREAM_SECONDS", value_name = "SECONDS")]
+    pub seconds: Option<u64>,
+}
+
+/// Events per minute and tenant, or no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RateLimitArg {
+    Off,
+    PerMinute(u32),
+}
+
+impl std::str::FromStr for RateLimitArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Self::Off),
+            _ => match text.parse() {
+                Ok(limit) if limit > 0 => Ok(Self::PerMinute(limit)),
+                _ => Err("give events per minute and tenant, 1 or more, or `off`".to_owned()),
+            },
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    pub store: StoreArgs,
+    /// Where to listen.
+    #[arg(long, env = "PULSESTREAM_LISTEN", default_value = "127.0.0.1:8600", value_name = "HOST:PORT")]
+    pub listen: SocketAddr,
+    /// Events per minute and tenant, or `off`; default from the settings (100).
+    #[arg(long, env = "PULSESTREAM_RATE_LIMIT", value_name = "N|off")]
+    pub rate_limit: Option<RateLimitArg>,
+    /// Name of the deployment, shown by /health.
+    #[arg(long, env = "PULSESTREAM_ENVIRONMENT", default_value = "production", value_name = "NAME")]
+    pub environment: String,
+    /// A network that notifications may reach although it is not public; can be given several times.
+    #[arg(long, env = "PULSESTREAM_ALLOW_EGRESS", value_name = "CIDR", value_delimiter = ',')]
+    pub allow_egress: Vec<String>,
+    /// A proxy whose X-Forwarded-For is believed; can be given several times.
+    #[arg(long, env = "PULSESTREAM_TRUSTED_PROXY", value_name = "CIDR", value_delimiter = ',')]
+    pub trusted_proxy: Vec<String>,
+    /// Makes a tenant with this slug and an owner at the start, if they are not there yet.
+    #[arg(long, env = "PULSESTREAM_ADMIN_TENANT", value_name = "SLUG", requires = "admin_email")]
+    pub admin_tenant: Option<String>,
+    /// E-mail address of that owner.
+    #[arg(long, env = "PULSESTREAM_ADMIN_EMAIL", value_name = "EMAIL", requires = "admin_tenant")]
+    pub admin_email: Option<String>,
+    /// Password of that owner; one is made up and printed when absent.
+    #[arg(long, env = "PULSESTREAM_ADMIN_PASSWORD", value_name = "PASSWORD", hide_env_values = true)]
+    pub admin_password: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AdminCommand {
+    /// Makes a tenant with an owner; prints the password and the API key once.
+    Create(AdminCreateArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AdminCreateArgs {
+    #[command(flatten)]
+    pub store: StoreArgs,
+    /// Slug of the tenant: a-z, 0-9, _ and -.
+    #[arg(long, env = "PULSESTREAM_ADMIN_TENANT", value_name = "SLUG")]
+    pub tenant: String,
+    /// E-mail address of the owner.
+    #[arg(long, env = "PULSESTREAM_ADMIN_EMAIL", value_name = "EMAIL")]
+    pub email: String,
+    /// Password of the owner; one is made up when absent.
+    #[arg(long, env = "PULSESTREAM_ADMIN_PASSWORD", value_name = "PASSWORD", hide_env_values = true)]
+    pub password: Option<String>,
 }
 
 /// The form of an imported file.

@@ -1,10 +1,14 @@
 //! The `pulsestream` program: demo, serve, import, doctor.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program talks to people")]
 
+mod admin;
 mod args;
+mod demo;
 mod doctor;
 mod import;
 mod open;
+mod serve;
+mod terminal;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -12,7 +16,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use pulsestream_core::{Error, ErrorKind, Result};
 
-use crate::args::{Cli, Command};
+use crate::args::{AdminCommand, Cli, Command};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -42,6 +46,9 @@ fn main() -> ExitCode {
 
 async fn run(command: Command) -> Result<ExitCode> {
     match command {
+        Command::Demo(args) => demo::run(args).await,
+        Command::Serve(args) => serve::run(args).await,
+        Command::Admin(AdminCommand::Create(args)) => admin::create(args).await,
         Command::Import(args) => import::run(args).await,
         Command::Doctor(args) => doctor::run(args).await,
     }

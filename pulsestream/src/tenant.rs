@@ -28,6 +28,11 @@ impl Tenant {
         self.id
     }
 
+    /// Returns the wall-clock time of the pipeline.
+    pub fn now(&self) -> Timestamp {
+        self.pulsestream.env().now()
+    }
+
     /// Validates an event, applies the tenant's limits and stores it.
     ///
     /// # Errors

@@ -1,0 +1,47 @@
+//! The first tenant and its owner.
+
+use std::process::ExitCode;
+
+use pulsestream::PulseStream;
+use pulsestream_core::Result;
+use pulsestream_core::auth::{EnsureAdmin, EnsuredAdmin, Secret};
+
+use crate::args::AdminCreateArgs;
+use crate::open;
+
+/// Runs `pulsestream admin create`.
+pub(crate) async fn create(args: AdminCreateArgs) -> Result<ExitCode> {
+    let settings = open::settings(args.store.config.as_deref())?;
+    let ps = open::open(&args.store, PulseStream::builder().without_background(), settings).await?;
+    let outcome = ensure(&ps, &args.tenant, &args.email, args.password.as_deref()).await;
+    ps.close().await?;
+    outcome?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Sees to it that the tenant and its owner exist, and prints what is shown only once.
+pub(crate) async fn ensure(ps: &PulseStream, slug: &str, email: &str, password: Option<&str>) -> Result<()> {
+    let request = EnsureAdmin {
+        tenant_name: slug.to_owned(),
+        tenant_slug: slug.to_owned(),
+        email: email.to_owned(),
+        full_name: "Administrator".to_owned(),
+        password: password.map(Secret::new),
+    };
+    match ps.accounts().ensure_admin(&request).await? {
+        EnsuredAdmin::Created { tenant, owner, temporary_password, api_key } => {
+            println!("tenant    {} ({})", tenant.slug, tenant.id);
+            println!("owner     {}", owner.email);
+            if let Some(password) = temporary_password {
+                println!("password  {}   (change it after the first sign-in)", password.expose());
+            }
+            if let Some(key) = api_key {
+                println!("api key   {}   (shown this once)", key.expose());
+            }
+        }
+        EnsuredAdmin::Exists { tenant, .. } => {
+            println!("tenant    {} ({}) has this owner already; nothing was changed", tenant.slug, tenant.id);
+        }
+    }
+    Ok(())
+}
