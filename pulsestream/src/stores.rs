@@ -79,7 +79,7 @@ impl OpenStores {
 pub(crate) async fn open(given: Stores, url: &StoreUrl, env: &Env) -> Result<OpenStores> {
     let mut stores = given;
     if !stores.is_complete() {
-        open_primary(&mut stores, &url.primary).await?;
+        open_primary(&mut stores, &url.primary, env).await?;
     }
     let missing =
         || Error::new(ErrorKind::Internal, "pulsestream.open", "the backend opened no store of a kind");
@@ -110,18 +110,47 @@ pub(crate) async fn open(given: Stores, url: &StoreUrl, env: &Env) -> Result<Ope
     })
 }
 
-async fn open_primary(stores: &mut Stores, primary: &PrimaryStore) -> Result<()> {
+async fn open_primary(stores: &mut Stores, primary: &PrimaryStore, env: &Env) -> Result<()> {
     match primary {
         PrimaryStore::Memory => {
             stores.event_store.get_or_insert_with(|| Arc::new(MemoryEventStore::new()));
             stores.key_value.get_or_insert_with(|| Arc::new(MemoryKeyValue::new()));
             Ok(())
         }
-        other => Err(Error::new(
-            ErrorKind::Unsupported,
-            "pulsestream.open",
-            "this build was made without the backend for this store",
-        )
-        .with_context("store", other)),
+        PrimaryStore::Folder(path) => open_folder(stores, path, env).await,
+        PrimaryStore::Postgres(_) => Err(without_backend("postgres")),
     }
+}
+
+/// Opens the store in a folder; recovery may read much, so it runs on a thread of its own.
+#[cfg(feature = "embedded")]
+async fn open_folder(stores: &mut Stores, path: &std::path::Path, env: &Env) -> Result<()> {
+    use pulsestream_embedded::{EmbeddedConfig, EmbeddedStore};
+
+    let (path, env) = (path.to_owned(), env.clone());
+    let open = move || {
+        let store = EmbeddedStore::open(path, EmbeddedConfig::default(), env)?;
+        let key_value = store.key_value()?;
+        Ok::<_, Error>((store, key_value))
+    };
+    let (store, key_value) = tokio::task::spawn_blocking(open).await.map_err(|error| {
+        Error::new(ErrorKind::Internal, "pulsestream.open", "opening the folder panicked").with_source(error)
+    })??;
+    stores.event_store.get_or_insert_with(|| Arc::new(store));
+    stores.key_value.get_or_insert(key_value);
+    Ok(())
+}
+
+#[cfg(not(feature = "embedded"))]
+async fn open_folder(_stores: &mut Stores, _path: &std::path::Path, _env: &Env) -> Result<()> {
+    Err(without_backend("embedded"))
+}
+
+fn without_backend(feature: &'static str) -> Error {
+    Error::new(
+        ErrorKind::Unsupported,
+        "pulsestream.open",
+        "this build was made without the backend for this store",
+    )
+    .with_context("feature", feature)
 }
