@@ -6,13 +6,18 @@
 
 pub mod egress;
 
+mod email;
 mod http;
 mod log;
 mod report;
+mod slack;
+mod text;
 mod webhook;
 
+pub use email::{EmailConfig, EmailCredentials, EmailNotifier, EmailSecurity};
 pub use http::HttpConfig;
 pub use log::LogNotifier;
+pub use slack::SlackNotifier;
 pub use webhook::{
     MAX_SECRET_BYTES, MIN_SECRET_BYTES, SignatureHeaders, TOLERANCE, WebhookNotifier, WebhookSecret, verify,
 };
