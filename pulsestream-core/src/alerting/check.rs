@@ -151,6 +151,9 @@ fn check_condition(condition: &Condition, problems: &mut Problems) {
     if !condition.value.is_finite() {
         problems.refuse("/kind/condition/value", "out_of_range", "must be a finite number");
     }
+    if condition.upto.is_some_and(|upto| !(upto >= condition.value && condition.op.is_upper())) {
+        problems.refuse("/kind/condition/upto", "out_of_range", "must be at least the value of > or >=");
+    }
     let Some(recovery) = condition.recovery else { return };
     let is_quiet = if condition.op.is_upper() {
         recovery <= condition.value

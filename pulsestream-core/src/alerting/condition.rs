@@ -113,24 +113,28 @@ pub struct Condition {
     /// the value is 80 or less. Without it `value` itself ends the breach.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recovery: Option<f64>,
+    /// The largest value that is still a breach, for `>` and `>=`: a band from `value` up to this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upto: Option<f64>,
 }
 
 impl Condition {
     /// Creates a condition without a recovery threshold.
     pub const fn new(op: ThresholdOp, value: f64) -> Self {
-        Self { op, value, recovery: None }
+        Self { op, value, recovery: None, upto: None }
     }
 
     /// Returns whether `measured` is a breach, given whether there was one before.
     pub fn is_breached(&self, measured: f64, before: bool) -> bool {
         let threshold = if before { self.recovery.unwrap_or(self.value) } else { self.value };
-        self.op.holds(measured, threshold)
+        self.op.holds(measured, threshold) && self.upto.is_none_or(|upto| measured <= upto)
     }
 }
 
 impl fmt::Display for Condition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.op, self.value)?;
+        self.upto.map_or(Ok(()), |upto| write!(f, " upto {upto}"))?;
         self.recovery.map_or(Ok(()), |recovery| write!(f, " recover {recovery}"))
     }
 }

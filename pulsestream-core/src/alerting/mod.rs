@@ -11,11 +11,14 @@ mod kind;
 mod notification;
 mod plan;
 mod processor;
+mod replay;
 mod route;
 mod rule;
+mod service;
 mod silence;
 mod text;
 mod transition;
+pub mod v1;
 
 pub use alert::{
     Acknowledgement, Alert, AlertAction, ManualResolution, Suppression, TimelineEntry, TimelineKind,
@@ -32,12 +35,14 @@ pub use plan::{
     DirectPlanner, Plan, Planner, PlannerFactory, content, find_channel, news, plan_notifications,
 };
 pub use processor::{AlertingProcessor, PROCESSOR, ProcessorParts, ProcessorSettings, StepOutcome};
+pub use replay::{Backtest, backtest};
 pub use route::{
     GroupTiming, Inhibition, MAX_ROUTE_DEPTH, MAX_ROUTES, MuteInterval, MuteSchedule, Route, Routing, Weekday,
 };
 pub use rule::{
     AlertSeverity, ChannelRef, DEFAULT_EVALUATION_INTERVAL, DEFAULT_MAX_GROUPS, Labels, NoDataPolicy, Rule,
 };
+pub use service::{AlertStats, AlertingService, Evaluated, EvaluatedGroup};
 pub use silence::{MAX_MATCHER_BYTES, MAX_MATCHERS, MatchOp, Matcher, Silence};
 pub use text::{MAX_EXPRESSION_BYTES, RuleExpression};
 pub use transition::{AlertChange, AlertState, Fingerprint, Muted, Transition, TransitionReason, alert_id};

@@ -1,6 +1,7 @@
 //! The rule engine port: events and time in, transitions out.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -17,6 +18,9 @@ pub trait RuleEngine: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// `Invalid` with a field error for each thing that is wrong.
     fn validate(&self, rule: &Rule) -> Result<()>;
+
+    /// Returns how long after `advance` to a time its evaluations lag behind that time, for stragglers.
+    fn settle(&self) -> Duration;
 
     /// Starts or continues the evaluation of the rules of one tenant.
     ///

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod alerting_processor;
+mod alerting_service;
 mod bounds;
 mod broken;
 mod contracts;

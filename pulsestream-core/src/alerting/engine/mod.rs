@@ -83,6 +83,10 @@ impl RuleEngine for StreamingEngine {
         rule.validate()
     }
 
+    fn settle(&self) -> Duration {
+        self.settings.settle
+    }
+
     fn start(
         &self,
         tenant: TenantId,

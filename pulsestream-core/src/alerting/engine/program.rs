@@ -70,7 +70,8 @@ impl Measured {
     pub(super) fn is_harmless(&self, number: Option<f64>) -> bool {
         match (&self.judgement, self.terms.as_slice()) {
             (Judgement::Threshold(condition), [Term { measure: Measure::Percentile { .. }, .. }]) => {
-                number.is_none_or(|number| !condition.op.holds(number, condition.value))
+                condition.op.is_upper()
+                    && number.is_none_or(|number| !condition.op.holds(number, condition.value))
             }
             _ => false,
         }
@@ -145,14 +146,16 @@ fn program(rule: &Rule) -> Program {
             );
             let is_counting = accumulates && !matches!(quantity, Quantity::Measure(Measure::Sum(_)));
             let is_ordered = condition.op.is_upper() || condition.op.is_lower();
+            // With an upper end, a rising value can end a breach too.
+            let only_rises = condition.op.is_upper() && condition.upto.is_none();
             Program::Measured(Measured {
                 terms: quantity.terms(),
                 shape,
                 tick,
                 judgement: Judgement::Threshold(*condition),
-                wakes_on_event: if accumulates { condition.op.is_upper() } else { is_ordered },
-                is_monotone: is_counting && condition.op.is_upper(),
-                needs_whole_window: accumulates && !condition.op.is_upper(),
+                wakes_on_event: if accumulates { only_rises } else { is_ordered },
+                is_monotone: is_counting && only_rises,
+                needs_whole_window: accumulates && !only_rises,
             })
         }
         RuleKind::Change { quantity, window, offset, mode, condition } => {

@@ -56,10 +56,11 @@ fn kind_text(kind: &RuleKind) -> String {
         RuleKind::Change { quantity, window, offset, mode, condition } => {
             let unit = if *mode == ChangeMode::Percent { "%" } else { "" };
             let offset = offset.map(|offset| format!(" offset {}", format_duration(offset)));
-            let Condition { op, value, recovery } = condition;
+            let Condition { op, value, recovery, upto } = condition;
+            let upto = upto.map(|upto| format!(" upto {upto}{unit}")).unwrap_or_default();
             let recovery = recovery.map(|recovery| format!(" recover {recovery}{unit}"));
             format!(
-                "change({quantity}) {op} {value}{unit}{} over {}{}",
+                "change({quantity}) {op} {value}{unit}{upto}{} over {}{}",
                 recovery.unwrap_or_default(),
                 format_duration(*window),
                 offset.unwrap_or_default()

@@ -10,7 +10,7 @@
 //!
 //! QUANTITY   count, rate, error_rate, count_distinct(FIELD), sum(FIELD), avg(FIELD), min(FIELD), max(FIELD), pNN(FIELD),
 //!            or a ratio such as count[FILTER] / count
-//! CONDITION  > >= < <= = != NUMBER [recover NUMBER]
+//! CONDITION  > >= < <= = != NUMBER [upto NUMBER] [recover NUMBER]
 //! ```
 //! followed, in any order, by `where FILTER`, `by FIELD, FIELD`, `for DURATION`, `keep DURATION`, `every DURATION` and
 //! `no_data no_data|ok|firing|keep_last`.

@@ -260,16 +260,18 @@ fn condition(part: Part<'_>) -> Result<Condition, Fault> {
         rest.slice(start, start + word.len())
     });
     let end = Part { text: "", start: rest.start + rest.text.len() };
-    let value = number(words.next().unwrap_or(end))?;
-    let recovery = match words.next() {
-        None => None,
-        Some(word) if word.text == "recover" => Some(number(words.next().unwrap_or(end))?),
-        Some(word) => return Err(unknown_clause(word)),
-    };
-    match words.next() {
-        Some(word) => Err(unknown_clause(word)),
-        None => Ok(Condition { op, value, recovery }),
+    let mut condition = Condition::new(op, number(words.next().unwrap_or(end))?);
+    while let Some(word) = words.next() {
+        let place = match word.text {
+            "recover" => &mut condition.recovery,
+            "upto" => &mut condition.upto,
+            _ => return Err(unknown_clause(word)),
+        };
+        if place.replace(number(words.next().unwrap_or(end))?).is_some() {
+            return Err(word.fault("duplicate", format!("`{}` is there already", word.text)));
+        }
     }
+    Ok(condition)
 }
 
 fn anomaly_score(part: Part<'_>) -> Result<(AnomalyDirection, f64), Fault> {
@@ -281,8 +283,12 @@ fn anomaly_score(part: Part<'_>) -> Result<(AnomalyDirection, f64), Fault> {
         return Ok((AnomalyDirection::Both, 3.5));
     }
     match condition(part)? {
-        Condition { op: ThresholdOp::AtLeast, value, recovery: None } => Ok((AnomalyDirection::Above, value)),
-        Condition { op: ThresholdOp::AtMost, value, recovery: None } => Ok((AnomalyDirection::Below, -value)),
+        Condition { op: ThresholdOp::AtLeast, value, recovery: None, upto: None } => {
+            Ok((AnomalyDirection::Above, value))
+        }
+        Condition { op: ThresholdOp::AtMost, value, recovery: None, upto: None } => {
+            Ok((AnomalyDirection::Below, -value))
+        }
         _ => Err(part.fault(
             "invalid_anomaly",
             "the score of an anomaly is compared with `>= 3.5`, `<= -3.5` or `beyond 3.5`",
@@ -373,6 +379,7 @@ mod tests {
             "p95(metrics.response_time_ms) > 800 over 5m where source.service = 'shop' by source.endpoint for 2m",
             "count >= 10 recover 5 over 1m where message contains 'over by for' by source.service, payload.by keep 1m every 30s no_data keep_last",
             "error_rate > 0.05 over 1h30m",
+            "count >= 5 upto 10 recover 3 over 1m",
             "count[metrics.status_code >= 500] / count > 0.1 over 5m by context.tags.\"a b\"",
             "absent over 15m where event_type = 'heartbeat' by source.service",
             "change(count) < -50% recover -10% over 1h offset 1d",

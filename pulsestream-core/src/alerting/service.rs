@@ -1,0 +1,554 @@
+//! What people do with alerting: rules, alerts, channels, silences and routes, checked before they are stored.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::replay::{backtest, replay, with_named_rules};
+use super::{
+    Alert, AlertAction, AlertState, Backtest, Channel, ChannelRef, Labels, NoDataPolicy, Quantity, Routing,
+    Rule, RuleKind, Silence, Term,
+};
+use crate::env::Env;
+use crate::error::{Error, ErrorKind, FieldError, Result};
+use crate::filter::Filter;
+use crate::id::{AlertId, ChannelId, RuleId, SilenceId, TenantId};
+use crate::ports::alert_store::{AlertQuery, AlertStore, PutMode, RuleQuery};
+use crate::ports::event_store::EventStore;
+use crate::ports::rule_engine::{Explanation, RuleEngine};
+use crate::query::AggregateQuery;
+use crate::text::Text;
+use crate::time::{TimeRange, Timestamp};
+
+/// Most events that a backtest or an explanation replays.
+const MAX_REPLAY_EVENTS: usize = 1_000_000;
+
+/// One group of an evaluation.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EvaluatedGroup {
+    /// The labels of the group.
+    pub group: Labels,
+    /// The value, `None` when there is none.
+    pub value: Option<f64>,
+    /// Whether it is a breach.
+    pub breached: bool,
+}
+
+/// What a rule says right now, whatever its `for`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Evaluated {
+    /// The rule.
+    pub rule: RuleId,
+    /// When it was evaluated.
+    pub at: Timestamp,
+    /// The groups; one without labels for a rule without groups.
+    pub groups: Vec<EvaluatedGroup>,
+    /// The alerts of the rule that are open.
+    pub open_alerts: Vec<AlertId>,
+}
+
+impl Evaluated {
+    /// Returns whether at least one group is in breach.
+    pub fn is_breached(&self) -> bool {
+        self.groups.iter().any(|group| group.breached)
+    }
+}
+
+/// How alerting stands for a tenant; resolved episodes that never fired do not count.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct AlertStats {
+    /// All alerts that are kept.
+    pub total_alerts: u64,
+    /// Those that fire, recover, or have no data.
+    pub active_alerts: u64,
+    /// Those that wait for their `for`.
+    pub pending_alerts: u64,
+    /// Those that are over.
+    pub resolved_alerts: u64,
+    /// All rules.
+    pub total_rules: u64,
+    /// Those that are switched on.
+    pub active_rules: u64,
+    /// Share of the alerts that are over, 0 to 100; 0 without alerts.
+    pub alert_resolution_rate: f64,
+}
+
+/// Checks and stores what people configure, answers what they ask, and records what they do. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct AlertingService {
+    alerts: Arc<dyn AlertStore>,
+    events: Arc<dyn EventStore>,
+    engine: Arc<dyn RuleEngine>,
+    env: Env,
+    server_channels: Arc<[Channel]>,
+    max_rules: usize,
+}
+
+impl AlertingService {
+    /// Creates the service, without channels of the server and with at most 1,000 rules for each tenant.
+    pub fn new(
+        alerts: Arc<dyn AlertStore>,
+        events: Arc<dyn EventStore>,
+        engine: Arc<dyn RuleEngine>,
+        env: Env,
+    ) -> Self {
+        Self { alerts, events, engine, env, server_channels: Arc::new([]), max_rules: 1_000 }
+    }
+
+    /// Sets the channels that rules may name without a tenant configuring them.
+    #[must_use]
+    pub fn with_server_channels(mut self, channels: Vec<Channel>) -> Self {
+        self.server_channels = channels.into();
+        self
+    }
+
+    /// Sets how many rules a tenant may have.
+    #[must_use]
+    pub fn with_max_rules(mut self, max_rules: usize) -> Self {
+        self.max_rules = max_rules;
+        self
+    }
+
+    /// Returns the store below, for questions that need no check.
+    pub fn store(&self) -> &Arc<dyn AlertStore> {
+        &self.alerts
+    }
+
+    /// Returns a new id for a rule.
+    ///
+    /// # Errors
+    /// `Unavailable` when there is no randomness.
+    pub fn new_rule_id(&self) -> Result<RuleId> {
+        self.env.uuid_v7().map(RuleId::from_u128)
+    }
+
+    /// Stores a new rule and returns it with its version and times.
+    ///
+    /// # Errors
+    /// `Invalid` with a field error for each thing that is wrong; `Conflict` when the name is taken; `TooLarge` when the tenant has
+    /// as many rules as it may.
+    pub async fn create_rule(&self, tenant: TenantId, mut rule: Rule) -> Result<Rule> {
+        let now = self.env.now();
+        (rule.created_at, rule.updated_at) = (now, now);
+        self.check_rule(tenant, &rule).await?;
+        let query = RuleQuery { limit: 1, ..RuleQuery::default() };
+        let total = self.alerts.rules(tenant, &query).await?.total;
+        if usize::try_from(total).unwrap_or(usize::MAX) >= self.max_rules {
+            return Err(Error::new(ErrorKind::TooLarge, "rules.create", "the tenant has too many rules")
+                .with_context("max_rules", self.max_rules));
+        }
+        self.alerts.put_rule(tenant, rule, PutMode::Create).await
+    }
+
+    /// Replaces a rule and returns it; `version` is the one that was read, `None` replaces whatever is there.
+    ///
+    /// # Errors
+    /// Those of [`Self::create_rule`]; `NotFound` for an unknown rule; `Conflict` when it changed since it was read.
+    pub async fn update_rule(&self, tenant: TenantId, mut rule: Rule, version: Option<u64>) -> Result<Rule> {
+        let before = self.rule(tenant, rule.id).await?;
+        rule.created_at = before.created_at;
+        rule.updated_at = self.env.now().max(before.updated_at);
+        self.check_rule(tenant, &rule).await?;
+        let mode = PutMode::Replace { version: version.unwrap_or(before.version) };
+        self.alerts.put_rule(tenant, rule, mode).await
+    }
+
+    /// Switches a rule on or off and returns it.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown rule; `Conflict` when it changes at the same time.
+    pub async fn set_rule_active(&self, tenant: TenantId, id: RuleId, is_active: bool) -> Result<Rule> {
+        let mut rule = self.rule(tenant, id).await?;
+        if rule.is_active == is_active {
+            return Ok(rule);
+        }
+        let version = rule.version;
+        rule.is_active = is_active;
+        rule.updated_at = self.env.now();
+        self.alerts.put_rule(tenant, rule, PutMode::Replace { version }).await
+    }
+
+    /// Deletes a rule; its open alerts are resolved, its past ones stay.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown rule; `Conflict` while a composite rule names it.
+    pub async fn delete_rule(&self, tenant: TenantId, id: RuleId) -> Result<()> {
+        for rule in self.all_rules(tenant).await? {
+            let mut is_named = false;
+            if let RuleKind::Composite { expression } = &rule.kind {
+                expression.for_each_rule(&mut |named| is_named |= named == id && rule.id != id);
+            }
+            if is_named {
+                return Err(Error::new(
+                    ErrorKind::Conflict,
+                    "rules.delete",
+                    "a composite rule names the rule",
+                )
+                .with_context("composite", rule.id));
+            }
+        }
+        if self.alerts.delete_rule(tenant, id).await? { Ok(()) } else { Err(no_rule(id)) }
+    }
+
+    /// Returns a rule.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown rule.
+    pub async fn rule(&self, tenant: TenantId, id: RuleId) -> Result<Rule> {
+        self.alerts.rule(tenant, id).await?.ok_or_else(|| no_rule(id))
+    }
+
+    /// Evaluates a rule over the stored events, now, whatever its `for`; nothing is changed.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown rule; those of the stores.
+    pub async fn evaluate(&self, tenant: TenantId, id: RuleId) -> Result<Evaluated> {
+        let rule = self.rule(tenant, id).await?;
+        let at = self.env.now();
+        let groups = match &rule.kind {
+            RuleKind::Threshold { .. } => self.evaluate_threshold(tenant, &rule, at).await?,
+            _ => self.explain_at(tenant, &rule, at).await?.into_iter().map(EvaluatedGroup::from).collect(),
+        };
+        let states = AlertState::ALL.into_iter().filter(|state| state.is_open()).collect();
+        let query = AlertQuery { states, rule: Some(id), limit: 1_000, ..AlertQuery::default() };
+        let open = self.alerts.alerts(tenant, &query).await?.alerts;
+        Ok(Evaluated { rule: id, at, groups, open_alerts: open.iter().map(|alert| alert.id).collect() })
+    }
+
+    /// Evaluates all active rules, by id.
+    ///
+    /// # Errors
+    /// Those of the stores.
+    pub async fn evaluate_all(&self, tenant: TenantId) -> Result<Vec<Evaluated>> {
+        let mut evaluated = Vec::new();
+        for rule in self.all_rules(tenant).await?.into_iter().filter(|rule| rule.is_active) {
+            evaluated.push(self.evaluate(tenant, rule.id).await?);
+        }
+        Ok(evaluated)
+    }
+
+    /// Replays stored events through the engine: what would these rules have done?
+    ///
+    /// # Errors
+    /// Those of [`backtest`].
+    pub async fn backtest(&self, tenant: TenantId, rule: &Rule, range: TimeRange) -> Result<Backtest> {
+        let rules = with_named_rules(rule, &self.all_rules(tenant).await?);
+        backtest(&*self.events, &*self.engine, tenant, &rules, range, MAX_REPLAY_EVENTS).await
+    }
+
+    /// Explains the instances of a rule at a time, from the stored events: the value, the threshold, the window, and what is still
+    /// to come.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown rule; those of [`backtest`].
+    pub async fn explain(
+        &self,
+        tenant: TenantId,
+        id: RuleId,
+        at: Option<Timestamp>,
+    ) -> Result<Vec<Explanation>> {
+        let rule = self.rule(tenant, id).await?;
+        self.explain_at(tenant, &rule, at.unwrap_or_else(|| self.env.now())).await
+    }
+
+    /// Returns an alert.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown alert.
+    pub async fn alert(&self, tenant: TenantId, id: AlertId) -> Result<Alert> {
+        self.alerts.alert(tenant, id).await?.ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, "alerts.get", "no such alert").with_context("alert", id)
+        })
+    }
+
+    /// Acknowledges, resolves or comments an alert, and returns it.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown alert; `Conflict` when the action does not apply to its state; `Invalid` without an actor, or with
+    /// an expiry that has passed.
+    pub async fn act(&self, tenant: TenantId, id: AlertId, action: &AlertAction) -> Result<Alert> {
+        let now = self.env.now();
+        let (actor, expires_at) = match action {
+            AlertAction::Acknowledge { actor, expires_at, .. } => (actor, *expires_at),
+            AlertAction::Unacknowledge { actor }
+            | AlertAction::Resolve { actor, .. }
+            | AlertAction::Comment { actor, .. } => (actor, None),
+        };
+        if actor.trim().is_empty() {
+            return Err(Error::invalid("alerts.act", "/actor", "required", "is required"));
+        }
+        if expires_at.is_some_and(|expiry| expiry <= now) {
+            return Err(Error::invalid("alerts.act", "/expires_at", "out_of_range", "must be in the future"));
+        }
+        self.alerts.act_on_alert(tenant, id, action, now).await
+    }
+
+    /// Returns how alerting stands.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn stats(&self, tenant: TenantId) -> Result<AlertStats> {
+        let mut stats = AlertStats::default();
+        for counted in self.alerts.alert_counts(tenant).await? {
+            stats.total_alerts += counted.count;
+            match counted.state {
+                AlertState::Resolved => stats.resolved_alerts += counted.count,
+                AlertState::Pending => stats.pending_alerts += counted.count,
+                _ => stats.active_alerts += counted.count,
+            }
+        }
+        let mut query = RuleQuery { limit: 1, ..RuleQuery::default() };
+        stats.total_rules = self.alerts.rules(tenant, &query).await?.total;
+        query.is_active = Some(true);
+        stats.active_rules = self.alerts.rules(tenant, &query).await?.total;
+        if stats.total_alerts > 0 {
+            #[allow(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+            let share = stats.resolved_alerts as f64 / stats.total_alerts as f64;
+            stats.alert_resolution_rate = share * 100.0;
+        }
+        Ok(stats)
+    }
+
+    /// Stores a channel; `version` is the one that was read, `None` for a new one.
+    ///
+    /// # Errors
+    /// `Invalid` with a field error for each thing that is wrong; `Conflict` when the name is taken or it changed meanwhile.
+    pub async fn put_channel(
+        &self,
+        tenant: TenantId,
+        mut channel: Channel,
+        version: Option<u64>,
+    ) -> Result<Channel> {
+        channel.validate()?;
+        let before = match version {
+            Some(_) => self.alerts.channel(tenant, channel.id).await?,
+            None => None,
+        };
+        let now = self.env.now();
+        channel.created_at = before.map_or(now, |before| before.created_at);
+        channel.updated_at = now;
+        self.alerts.put_channel(tenant, channel, put_mode(version)).await
+    }
+
+    /// Deletes a channel.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown channel; `Conflict` while a rule names it.
+    pub async fn delete_channel(&self, tenant: TenantId, id: ChannelId) -> Result<()> {
+        let missing = || {
+            Error::new(ErrorKind::NotFound, "channels.delete", "no such channel").with_context("channel", id)
+        };
+        let channel = self.alerts.channel(tenant, id).await?.ok_or_else(missing)?;
+        for rule in self.all_rules(tenant).await? {
+            if rule.channels.iter().any(|reference| channel.is_called(reference)) {
+                return Err(Error::new(ErrorKind::Conflict, "channels.delete", "a rule names the channel")
+                    .with_context("rule", rule.id));
+            }
+        }
+        if self.alerts.delete_channel(tenant, id).await? { Ok(()) } else { Err(missing()) }
+    }
+
+    /// Stores a silence; `version` is the one that was read, `None` for a new one.
+    ///
+    /// # Errors
+    /// `Invalid` with a field error for each thing that is wrong; `Conflict` when it changed meanwhile.
+    pub async fn put_silence(
+        &self,
+        tenant: TenantId,
+        mut silence: Silence,
+        version: Option<u64>,
+    ) -> Result<Silence> {
+        silence.validate()?;
+        let now = self.env.now();
+        if silence.ends_at <= now && version.is_none() {
+            return Err(Error::invalid("silences.put", "/ends_at", "out_of_range", "must be in the future"));
+        }
+        let before = match version {
+            Some(_) => self.alerts.silence(tenant, silence.id).await?,
+            None => None,
+        };
+        silence.created_at = before.map_or(now, |before| before.created_at);
+        silence.updated_at = now;
+        self.alerts.put_silence(tenant, silence, put_mode(version)).await
+    }
+
+    /// Ends a silence now; one that has ended already stays as it is.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown silence; `Conflict` when it changes at the same time.
+    pub async fn expire_silence(&self, tenant: TenantId, id: SilenceId) -> Result<Silence> {
+        let mut silence = self.alerts.silence(tenant, id).await?.ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, "silences.expire", "no such silence").with_context("silence", id)
+        })?;
+        let now = self.env.now();
+        if silence.ends_at <= now {
+            return Ok(silence);
+        }
+        let version = silence.version;
+        silence.ends_at = now;
+        silence.starts_at = silence.starts_at.min(now);
+        silence.updated_at = now;
+        self.alerts.put_silence(tenant, silence, PutMode::Replace { version }).await
+    }
+
+    /// Stores routes, inhibitions and mute schedules; `version` is the one that was read, 0 when there were none.
+    ///
+    /// # Errors
+    /// `Invalid` with a field error for each thing that is wrong; `Conflict` when they changed meanwhile.
+    pub async fn put_routing(&self, tenant: TenantId, mut routing: Routing, version: u64) -> Result<Routing> {
+        routing.validate()?;
+        routing.updated_at = self.env.now();
+        let mode = if version == 0 { PutMode::Create } else { PutMode::Replace { version } };
+        self.alerts.put_routing(tenant, routing, mode).await
+    }
+
+    async fn all_rules(&self, tenant: TenantId) -> Result<Vec<Rule>> {
+        let mut query = RuleQuery { limit: 1_000, ..RuleQuery::default() };
+        let mut rules = Vec::new();
+        loop {
+            let page = self.alerts.rules(tenant, &query).await?;
+            rules.extend(page.rules);
+            query.after = page.next;
+            if query.after.is_none() {
+                return Ok(rules);
+            }
+        }
+    }
+
+    /// Checks a rule with what it refers to.
+    async fn check_rule(&self, tenant: TenantId, rule: &Rule) -> Result<()> {
+        self.engine.validate(rule)?;
+        let mut fields = Vec::new();
+        if !rule.channels.is_empty() {
+            let channels = self.alerts.channels(tenant).await?;
+            for (index, reference) in rule.channels.iter().enumerate() {
+                let known = channels.iter().chain(self.server_channels.iter());
+                if !known.clone().any(|channel| channel.is_called(reference)) {
+                    let names = known.map(|channel| channel.name.clone()).collect();
+                    fields.push(unknown_channel(index, reference, names));
+                }
+            }
+        }
+        if let RuleKind::Composite { expression } = &rule.kind {
+            let mut named = Vec::new();
+            expression.for_each_rule(&mut |id| named.push(id));
+            for id in named {
+                let message = match self.alerts.rule(tenant, id).await? {
+                    None => format!("there is no rule `{id}`"),
+                    Some(other) if matches!(other.kind, RuleKind::Composite { .. }) => {
+                        format!("`{id}` is composite itself")
+                    }
+                    Some(_) => continue,
+                };
+                fields.push(FieldError::new("/kind/expression", "unknown_rule", message));
+            }
+        }
+        if fields.is_empty() { Ok(()) } else { Err(Error::invalid_fields("rules.validate", fields)) }
+    }
+
+    async fn explain_at(&self, tenant: TenantId, rule: &Rule, at: Timestamp) -> Result<Vec<Explanation>> {
+        let rules = with_named_rules(rule, &self.all_rules(tenant).await?);
+        let range = TimeRange::new(at, at.plus(Duration::from_micros(1)));
+        let (evaluation, _) =
+            replay(&*self.events, &*self.engine, tenant, &rules, range, MAX_REPLAY_EVENTS).await?;
+        Ok(evaluation.explain(rule.id, None, 1_000))
+    }
+
+    async fn evaluate_threshold(
+        &self,
+        tenant: TenantId,
+        rule: &Rule,
+        at: Timestamp,
+    ) -> Result<Vec<EvaluatedGroup>> {
+        let RuleKind::Threshold { quantity, window, condition } = &rule.kind else { return Ok(Vec::new()) };
+        // The window ends with the present instant, which it holds.
+        let range = TimeRange::last(*window, at.plus(Duration::from_micros(1)));
+        let mut groups: Vec<(Labels, Vec<Option<f64>>)> = Vec::new();
+        for (index, term) in quantity.terms().iter().enumerate() {
+            for (labels, value) in self.measure(tenant, rule, term, range).await? {
+                match groups.iter_mut().find(|(known, _)| *known == labels) {
+                    Some((_, values)) => values.push(value),
+                    None => groups.push((labels, [vec![None; index], vec![value]].concat())),
+                }
+            }
+            groups.iter_mut().for_each(|(_, values)| values.resize(index + 1, None));
+        }
+        let is_ratio = matches!(quantity, Quantity::Ratio { .. });
+        let judged = groups.into_iter().map(|(group, values)| {
+            let value = match values.as_slice() {
+                // A group that one side did not see counted nothing there.
+                [first, second] if is_ratio => {
+                    second.filter(|divisor| *divisor != 0.0).map(|divisor| first.unwrap_or(0.0) / divisor)
+                }
+                [first, ..] => *first,
+                [] => None,
+            };
+            let breached = match value {
+                Some(value) => condition.is_breached(value, false),
+                None => rule.no_data == NoDataPolicy::Firing,
+            };
+            EvaluatedGroup { group, value, breached }
+        });
+        Ok(judged.collect())
+    }
+
+    async fn measure(
+        &self,
+        tenant: TenantId,
+        rule: &Rule,
+        term: &Term,
+        range: TimeRange,
+    ) -> Result<Vec<(Labels, Option<f64>)>> {
+        let filter = match &term.filter {
+            Some(filter) => rule.filter.and(filter)?,
+            None => rule.filter.clone(),
+        };
+        let query = AggregateQuery {
+            range,
+            filter: Some(filter).filter(|filter: &Filter| !filter.is_all()),
+            group_by: rule.group_by.clone(),
+            measures: vec![term.measure.clone()],
+            ..AggregateQuery::default()
+        };
+        let table = self.events.aggregate(tenant, &query).await?;
+        let labelled = table.rows.into_iter().map(|row| {
+            let values = row.group.iter().map(|value| match value {
+                crate::event::Value::Missing => Text::default(),
+                other => Text::from(other.to_string()),
+            });
+            let labels =
+                rule.group_by.iter().map(|path| Text::from(path.to_string())).zip(values).collect::<Labels>();
+            (labels, row.values.first().copied().flatten())
+        });
+        Ok(labelled.collect())
+    }
+}
+
+impl From<Explanation> for EvaluatedGroup {
+    fn from(explanation: Explanation) -> Self {
+        Self { group: explanation.group, value: explanation.value, breached: explanation.breached }
+    }
+}
+
+fn no_rule(id: RuleId) -> Error {
+    Error::new(ErrorKind::NotFound, "rules.get", "no such rule").with_context("rule", id)
+}
+
+fn put_mode(version: Option<u64>) -> PutMode {
+    version.map_or(PutMode::Create, |version| PutMode::Replace { version })
+}
+
+fn unknown_channel(index: usize, reference: &ChannelRef, mut names: Vec<Text>) -> FieldError {
+    names.sort();
+    let near = crate::event::nearest_of(reference.as_str(), names.iter().map(Text::as_str));
+    let near = near.map(|near| format!("; did you mean `{near}`")).unwrap_or_default();
+    let names = names.join(", ");
+    let known =
+        if names.is_empty() { "none are configured".to_owned() } else { format!("known are {names}") };
+    FieldError::new(
+        format!("/channels/{index}"),
+        "unknown_channel",
+        format!("there is no channel `{reference}`{near}; {known}"),
+    )
+}

@@ -1,0 +1,185 @@
+//! The alerting service over the memory backend.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pulsestream_core::ErrorKind;
+use pulsestream_core::alerting::engine::StreamingEngine;
+use pulsestream_core::alerting::{
+    AlertState, AlertingService, Channel, ChannelConfig, ChannelRef, Matcher, Rule, RuleExpr, RuleExpression,
+    RuleKind, Silence,
+};
+use pulsestream_core::at_rest::KeyValueAlertStore;
+use pulsestream_core::env::{Env, ManualClock};
+use pulsestream_core::event::Event;
+use pulsestream_core::id::{ChannelId, EventId, RuleId, SilenceId, TenantId};
+use pulsestream_core::memory::{MemoryEventStore, MemoryKeyValue};
+use pulsestream_core::ports::event_store::{AppendOptions, EventStore};
+use pulsestream_core::text::Text;
+use pulsestream_core::time::{TimeRange, Timestamp};
+
+const TENANT: TenantId = TenantId::from_u128(5);
+const START: Timestamp = Timestamp::from_seconds(1_700_000_400 / 600 * 600);
+
+struct World {
+    service: AlertingService,
+    events: Arc<MemoryEventStore>,
+    clock: Arc<ManualClock>,
+}
+
+fn world() -> World {
+    let (env, clock) = Env::manual(START, 1);
+    let events = Arc::new(MemoryEventStore::new());
+    let alerts = Arc::new(KeyValueAlertStore::new(Arc::new(MemoryKeyValue::new())));
+    let service = AlertingService::new(alerts, events.clone(), Arc::new(StreamingEngine::default()), env);
+    World { service, events, clock }
+}
+
+fn rule(service: &AlertingService, name: &str, expression: &str) -> Rule {
+    let kind = RuleKind::Absence { window: Duration::from_secs(60) };
+    let mut rule = Rule::new(service.new_rule_id().unwrap(), name, kind);
+    expression.parse::<RuleExpression>().unwrap().apply_to(&mut rule);
+    rule
+}
+
+impl World {
+    /// Appends calls at seconds after the start, each with a service and a status.
+    async fn append(&self, calls: &[(u64, &str, u16)]) {
+        let events = calls.iter().enumerate().map(|(index, (second, service, status))| {
+            let id = EventId::new(format!("{second}-{service}-{index}")).unwrap();
+            let mut event = Event::new(id, "call", START.plus(Duration::from_secs(*second)));
+            event.source.service = Some(Text::from(*service));
+            event.metrics.status_code = Some(*status);
+            event
+        });
+        self.events.append(TENANT, events.collect(), AppendOptions::default()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn rules_are_checked_versioned_and_counted() {
+    let world = world();
+    let service = world.service.clone().with_max_rules(2);
+    let mut first = rule(&service, "first", "count > 1 over 1m");
+    first.channels = vec![ChannelRef::new("opps")];
+    let channel = Channel::new(ChannelId::from_u128(1), "ops", ChannelConfig::Log {});
+    service.put_channel(TENANT, channel, None).await.unwrap();
+    let error = service.create_rule(TENANT, first.clone()).await.unwrap_err();
+    assert_eq!(error.fields()[0].pointer, "/channels/0");
+    assert!(error.message().contains("did you mean `ops`"), "{error}");
+    first.channels = vec![ChannelRef::new("ops")];
+    let first = service.create_rule(TENANT, first).await.unwrap();
+    assert_eq!((first.version, first.created_at), (1, START));
+    let busy = service.delete_channel(TENANT, ChannelId::from_u128(1)).await.unwrap_err();
+    assert_eq!(busy.kind(), ErrorKind::Conflict);
+
+    world.clock.advance(Duration::from_secs(9));
+    let mut changed = first.clone();
+    changed.name = "renamed".into();
+    let changed = service.update_rule(TENANT, changed, Some(1)).await.unwrap();
+    assert_eq!((changed.version, changed.created_at), (2, START));
+    assert!(changed.updated_at > START);
+    let stale = service.update_rule(TENANT, first.clone(), Some(1)).await.unwrap_err();
+    assert_eq!(stale.kind(), ErrorKind::Conflict);
+    assert!(!service.set_rule_active(TENANT, first.id, false).await.unwrap().is_active);
+
+    let mut composite = rule(&service, "both", "count > 1 over 1m");
+    composite.kind = RuleKind::Composite { expression: RuleExpr::Rule(RuleId::from_u128(99)) };
+    let error = service.create_rule(TENANT, composite.clone()).await.unwrap_err();
+    assert_eq!(error.fields()[0].code, "unknown_rule");
+    composite.kind = RuleKind::Composite { expression: RuleExpr::Rule(first.id) };
+    let composite = service.create_rule(TENANT, composite).await.unwrap();
+    let third = service.create_rule(TENANT, rule(&service, "third", "count > 1 over 1m")).await;
+    assert_eq!(third.unwrap_err().kind(), ErrorKind::TooLarge);
+    assert_eq!(service.delete_rule(TENANT, first.id).await.unwrap_err().kind(), ErrorKind::Conflict);
+    service.delete_rule(TENANT, composite.id).await.unwrap();
+    service.delete_rule(TENANT, first.id).await.unwrap();
+    assert_eq!(service.delete_rule(TENANT, first.id).await.unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(service.stats(TENANT).await.unwrap().total_rules, 0);
+}
+
+#[tokio::test]
+async fn evaluation_measures_the_stored_events() {
+    let world = world();
+    world.append(&[(10, "a", 200), (20, "a", 500), (30, "b", 200), (31, "b", 200), (32, "b", 503)]).await;
+    world.clock.advance(Duration::from_secs(60));
+    for (expression, expected) in [
+        ("count > 4 over 1m", vec![("", Some(5.0), true)]),
+        ("count > 4 over 45s", vec![("", Some(4.0), false)]),
+        ("rate > 1 over 50s", vec![("", Some(0.08), false)]),
+        (
+            "count[metrics.status_code >= 500] / count >= 0.5 over 1m by source.service",
+            vec![("a", Some(0.5), true), ("b", Some(1.0 / 3.0), false)],
+        ),
+        ("max(metrics.response_time_ms) > 1 over 1m no_data firing", vec![("", None, true)]),
+        ("absent over 20s by source.service", vec![("a", None, true), ("b", None, true)]),
+    ] {
+        let made = rule(&world.service, expression, expression);
+        let made = world.service.create_rule(TENANT, made).await.unwrap();
+        let evaluated = world.service.evaluate(TENANT, made.id).await.unwrap();
+        let mut found: Vec<_> = evaluated
+            .groups
+            .iter()
+            .map(|group| {
+                let label = group.group.values().next().map_or("", Text::as_str);
+                (label, group.value, group.breached)
+            })
+            .collect();
+        found.sort_by_key(|(label, ..)| *label);
+        assert_eq!(found, expected, "{expression}");
+    }
+    assert_eq!(world.service.evaluate_all(TENANT).await.unwrap().len(), 6);
+}
+
+#[tokio::test]
+async fn backtests_and_explanations_replay_history() {
+    let world = world();
+    let calls: Vec<_> = (100..160).map(|second| (second, "a", 200)).collect();
+    world.append(&calls).await;
+    world.clock.advance(Duration::from_secs(86_400));
+    let busy = rule(&world.service, "busy", "count >= 20 over 30s for 20s");
+    let range = TimeRange::new(START, START.plus(Duration::from_secs(600)));
+    let found = world.service.backtest(TENANT, &busy, range).await.unwrap();
+    let states: Vec<_> = found
+        .transitions
+        .iter()
+        .map(|transition| (transition.at.since(START).as_secs(), transition.to))
+        .collect();
+    assert_eq!(states, [(119, AlertState::Pending), (139, AlertState::Firing), (180, AlertState::Resolved)]);
+    assert_eq!(
+        found.counters.too_old, 0,
+        "an import of the past is replayed as if it had been received then"
+    );
+    let busy = world.service.create_rule(TENANT, busy).await.unwrap();
+    let at = START.plus(Duration::from_secs(125));
+    let explained = world.service.explain(TENANT, busy.id, Some(at)).await.unwrap();
+    assert_eq!(explained[0].state, Some(AlertState::Pending));
+    assert!(explained[0].text.contains("it fires in 1"), "{}", explained[0].text);
+    let later = world.service.explain(TENANT, busy.id, None).await.unwrap();
+    assert_eq!(later[0].state, None);
+}
+
+#[tokio::test]
+async fn silences_end_when_told() {
+    let world = world();
+    let silence = Silence {
+        id: SilenceId::from_u128(1),
+        version: 0,
+        matchers: vec![Matcher::equal("source.service", "a")],
+        starts_at: START,
+        ends_at: START.plus(Duration::from_secs(60)),
+        created_by: "ann".into(),
+        comment: Text::default(),
+        created_at: START,
+        updated_at: START,
+    };
+    world.service.put_silence(TENANT, silence.clone(), None).await.unwrap();
+    world.clock.advance(Duration::from_secs(10));
+    let ended = world.service.expire_silence(TENANT, silence.id).await.unwrap();
+    assert_eq!(ended.ends_at, START.plus(Duration::from_secs(10)));
+    assert_eq!(world.service.expire_silence(TENANT, silence.id).await.unwrap(), ended);
+    let mut late = silence;
+    late.id = SilenceId::from_u128(2);
+    late.ends_at = START.plus(Duration::from_secs(5));
+    assert!(world.service.put_silence(TENANT, late, None).await.is_err());
+}
