@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use proptest::prelude::*;
 use pulsestream_core::ErrorKind;
 use pulsestream_core::ports::notifier::{DeliveryOutcome, Notifier};
-use pulsestream_notify::egress::{EgressGuard, EgressPolicy, check_url};
+use pulsestream_core::testkit::block_on;
+use pulsestream_notify::egress::{AddressClass, EgressGuard, EgressPolicy, check_url, classify};
 use pulsestream_notify::{HttpConfig, WebhookNotifier};
 
 use crate::support::http_sink::{Act, HttpSink};
@@ -281,12 +283,15 @@ async fn every_address_of_an_answer_must_be_allowed() {
     }
     answers.extend(INNER_V6.iter().map(|address| vec!["93.184.216.34".into(), (*address).into()]));
     assert!(answers.len() >= 200, "{} answers", answers.len());
-    for answer in &answers {
-        let answer: Vec<&str> = answer.iter().map(String::as_str).collect();
-        let resolver = Arc::new(FakeResolver::default().with("shop.example", &[&answer]));
-        let report = notifier(EgressPolicy::new(), &resolver).deliver(&notification(webhook(&url))).await;
+    let answers: Vec<Vec<&str>> =
+        answers.iter().map(|answer| answer.iter().map(String::as_str).collect()).collect();
+    let answers: Vec<&[&str]> = answers.iter().map(Vec::as_slice).collect();
+    let resolver = Arc::new(FakeResolver::default().with("shop.example", &answers));
+    let notifier = notifier(EgressPolicy::new(), &resolver);
+    for (index, answer) in answers.iter().enumerate() {
+        let report = notifier.deliver(&notification(webhook(&url))).await;
         assert_eq!(report.outcome.error().map(|error| error.as_str()), Some(REFUSAL), "{answer:?}");
-        assert_eq!(resolver.look_ups(), 1, "{answer:?}");
+        assert_eq!(resolver.look_ups(), index + 1, "{answer:?}");
     }
     assert_eq!(canary.counts().connections, 0);
 }
@@ -389,5 +394,75 @@ async fn public_places_pass() {
         let target = check_url(url, &EgressPolicy::new(), &resolver).await.unwrap();
         assert_eq!(target.host, host, "{url}");
         assert!(target.addresses.iter().all(|address| address.port() == port), "{url}");
+    }
+}
+
+/// Pieces of which URLs are made, and with which parsers are confused.
+const PIECES: [&str; 34] = [
+    "http://",
+    "https://",
+    "//",
+    "/",
+    "\\",
+    "@",
+    ":",
+    "#",
+    "?",
+    "[",
+    "]",
+    "%",
+    "%25",
+    ".",
+    "..",
+    "0x",
+    "0",
+    "7f",
+    "127",
+    "10",
+    "1",
+    "::",
+    "::ffff:",
+    "fe80",
+    "2002:",
+    "64:ff9b::",
+    "localhost",
+    "shop.example",
+    "\u{3002}",
+    "\u{ff11}",
+    " ",
+    "\t",
+    "80",
+    "x",
+];
+
+proptest! {
+    /// Whatever is let through leads to public addresses at allowed ports only.
+    #[test]
+    fn what_passes_is_public(
+        scheme in 0_usize..3,
+        pieces in prop::collection::vec(0..PIECES.len(), 0..9),
+        resolved in any::<[u8; 4]>(),
+    ) {
+        let mut url = ["http://", "https://", ""][scheme].to_owned();
+        pieces.iter().for_each(|index| url.push_str(PIECES[*index]));
+        let policy = EgressPolicy::new();
+        let answer = Ipv4Addr::from(resolved).to_string();
+        let resolver = FakeResolver::default().with("shop.example", &[&[&answer]]);
+        if let Ok(target) = block_on(check_url(&url, &policy, &resolver)) {
+            prop_assert!(matches!(target.url.scheme(), "http" | "https"));
+            prop_assert!(target.url.username().is_empty() && target.url.password().is_none());
+            for address in target.addresses {
+                prop_assert_eq!(classify(address.ip()), AddressClass::Public);
+                prop_assert!(policy.allows_port(address.port()));
+            }
+        }
+    }
+
+    /// An address that embeds an IPv4 address is never public, whatever is embedded.
+    #[test]
+    fn embedded_addresses_are_never_public(octets in any::<[u8; 4]>()) {
+        for address in embeddings(octets) {
+            prop_assert_ne!(classify(address.into()), AddressClass::Public);
+        }
     }
 }

@@ -10,8 +10,10 @@ use pulsestream_notify::{HttpConfig, SignatureHeaders, WebhookNotifier, WebhookS
 use reqwest::header::HeaderMap;
 
 use crate::support::http_sink::{Act, HttpSink, Request};
+use crate::support::smtp_server::{SmtpRules, SmtpServer, TestTls};
 use crate::support::{
-    NOW, env, notification, open_policy, secret, webhook, webhook_notifier, webhook_notifier_with,
+    FakeResolver, NOW, env, notification, open_policy, secret, webhook, webhook_notifier,
+    webhook_notifier_with,
 };
 
 const OLD: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -221,14 +223,14 @@ async fn broken_answers_are_tried_again() {
 
 #[tokio::test]
 async fn nobody_there_is_tried_again() {
-    let sink = HttpSink::start([]).await;
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let report = webhook_notifier().deliver(&notification(webhook(&format!("http://{closed}/")))).await;
-    assert_eq!(error(&report), "no connection to the receiver");
-    // TLS towards a receiver that speaks none.
-    let url = sink.url().replace("http:", "https:");
-    let report = webhook_notifier().deliver(&notification(webhook(&url))).await;
-    assert_eq!(error(&report), "no connection to the receiver");
+    // A server that greets in clear text, where TLS is expected.
+    let mail = SmtpServer::start(SmtpRules::default()).await;
+    for url in [format!("http://{closed}/"), format!("https://{}/", mail.address)] {
+        let report = webhook_notifier().deliver(&notification(webhook(&url))).await;
+        assert_eq!(error(&report), "no connection to the receiver", "{url}");
+        assert_eq!(after(&report), None, "{url}");
+    }
 }
 
 #[tokio::test]
@@ -237,7 +239,7 @@ async fn a_slow_receiver_takes_only_its_share_of_connections() {
     let fast = HttpSink::start([]).await;
     let config = HttpConfig { max_per_host: 3, max_per_host_and_tenant: 2, ..HttpConfig::default() };
     // Two names for one machine, so that the receivers are two hosts.
-    let resolver = crate::support::FakeResolver::default()
+    let resolver = FakeResolver::default()
         .with("slow.example", &[&["127.0.0.1"]])
         .with("fast.example", &[&["127.0.0.1"]]);
     let guard = EgressGuard::new(open_policy()).with_resolver(Arc::new(resolver));
@@ -288,6 +290,27 @@ fn channels_are_checked_field_by_field() {
     );
     assert_eq!(pointers("https://example.com:22/", &[], &[]), ["/config/url"]);
     assert!(notifier.validate(&notification(ChannelConfig::Log {}).channel).is_err());
+}
+
+#[tokio::test]
+async fn certificates_are_checked() {
+    let (tls, stranger) = (TestTls::new("hooks.example"), TestTls::new("hooks.example"));
+    let other_name = TestTls::new("other.example");
+    for (served, trusted, is_delivered) in
+        [(&tls, &tls, true), (&stranger, &tls, false), (&other_name, &other_name, false)]
+    {
+        let sink = HttpSink::start_tls(served.acceptor()).await;
+        let resolver = FakeResolver::default().with("hooks.example", &[&["127.0.0.1"]]);
+        let guard = EgressGuard::new(open_policy()).with_resolver(Arc::new(resolver));
+        let config = HttpConfig {
+            extra_root_certificates: vec![trusted.authority_pem.clone()],
+            ..HttpConfig::default()
+        };
+        let url = format!("https://hooks.example:{}/", sink.address.port());
+        let report = webhook_notifier_with(guard, config).deliver(&notification(webhook(&url))).await;
+        assert_eq!(report.outcome == DeliveryOutcome::Delivered, is_delivered, "{report:?}");
+        assert_eq!(sink.counts().requests, usize::from(is_delivered), "nothing is said before the check");
+    }
 }
 
 #[test]

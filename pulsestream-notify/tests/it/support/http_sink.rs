@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
 
 /// What the receiver does after it has read a request.
 #[derive(Debug, Clone)]
@@ -73,7 +74,20 @@ impl HttpSink {
         Self::start_on("127.0.0.1:0", script).await
     }
 
+    /// Starts a receiver that speaks TLS.
+    pub(crate) async fn start_tls(tls: TlsAcceptor) -> Self {
+        Self::start_with("127.0.0.1:0", [], Some(tls)).await
+    }
+
     pub(crate) async fn start_on(address: &str, script: impl IntoIterator<Item = Act>) -> Self {
+        Self::start_with(address, script, None).await
+    }
+
+    async fn start_with(
+        address: &str,
+        script: impl IntoIterator<Item = Act>,
+        tls: Option<TlsAcceptor>,
+    ) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::new(State {
@@ -86,7 +100,10 @@ impl HttpSink {
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 shared.counts.send_modify(|counts| counts.connections += 1);
-                tokio::spawn(serve(stream, shared.clone()));
+                match tls.clone() {
+                    Some(tls) => tokio::spawn(serve_tls(stream, tls, shared.clone())),
+                    None => tokio::spawn(serve(stream, shared.clone())),
+                };
             }
         });
         Self { address, state }
@@ -112,6 +129,15 @@ impl HttpSink {
     pub(crate) fn release(&self, held: usize) {
         self.state.release.add_permits(held);
     }
+}
+
+async fn serve_tls(stream: TcpStream, tls: TlsAcceptor, state: Arc<State>) {
+    let Ok(mut stream) = tls.accept(stream).await else { return };
+    let Some(request) = read(&mut stream).await else { return };
+    state.requests.lock().unwrap().push(request);
+    state.counts.send_modify(|counts| counts.requests += 1);
+    let _ = stream.write_all(b"HTTP/1.1 204 X\r\n\r\n").await;
+    let _ = stream.shutdown().await;
 }
 
 async fn serve(mut stream: TcpStream, state: Arc<State>) {
@@ -155,7 +181,7 @@ async fn serve(mut stream: TcpStream, state: Arc<State>) {
     }
 }
 
-async fn read(stream: &mut TcpStream) -> Option<Request> {
+async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Option<Request> {
     let mut bytes = Vec::new();
     let (head, length) = loop {
         if stream.read_buf(&mut bytes).await.ok()? == 0 {
