@@ -39,6 +39,8 @@ pub(crate) struct Stores {
     pub(crate) rate_limiter: Option<Arc<dyn RateLimiter>>,
     pub(crate) cache: Option<Arc<dyn Cache>>,
     pub(crate) live_bus: Option<Arc<dyn LiveBus>>,
+    #[cfg(feature = "postgres")]
+    postgres: Option<pulsestream_postgres::Postgres>,
 }
 
 impl Stores {
@@ -61,6 +63,8 @@ pub(crate) struct OpenStores {
     pub(crate) cache: Arc<dyn Cache>,
     pub(crate) live_bus: Arc<dyn LiveBus>,
     key_value: Option<Arc<dyn KeyValue>>,
+    #[cfg(feature = "postgres")]
+    postgres: Option<pulsestream_postgres::Postgres>,
 }
 
 impl OpenStores {
@@ -71,6 +75,10 @@ impl OpenStores {
             Some(store) => store.close().await,
             None => Ok(()),
         };
+        #[cfg(feature = "postgres")]
+        if let Some(postgres) = &self.postgres {
+            postgres.close().await;
+        }
         events.and(at_rest)
     }
 }
@@ -78,6 +86,10 @@ impl OpenStores {
 /// Opens what `url` names and was not given; what it does not name is kept in memory.
 pub(crate) async fn open(given: Stores, url: &StoreUrl, env: &Env) -> Result<OpenStores> {
     let mut stores = given;
+    if let Some(redis) = &url.redis {
+        // Before the primary store, whose live bus gives way to this one.
+        open_redis(&mut stores, redis, env).await?;
+    }
     if !stores.is_complete() {
         open_primary(&mut stores, &url.primary, env).await?;
     }
@@ -107,6 +119,8 @@ pub(crate) async fn open(given: Stores, url: &StoreUrl, env: &Env) -> Result<Ope
         cache: stores.cache.unwrap_or_else(|| Arc::new(MemoryCache::new(env.clone(), CACHE_BYTES))),
         live_bus: stores.live_bus.unwrap_or_else(|| Arc::new(MemoryLiveBus::new(LIVE_MESSAGES))),
         key_value,
+        #[cfg(feature = "postgres")]
+        postgres: stores.postgres,
     })
 }
 
@@ -118,8 +132,47 @@ async fn open_primary(stores: &mut Stores, primary: &PrimaryStore, env: &Env) ->
             Ok(())
         }
         PrimaryStore::Folder(path) => open_folder(stores, path, env).await,
-        PrimaryStore::Postgres(_) => Err(without_backend("postgres")),
+        PrimaryStore::Postgres(url) => open_postgres(stores, url, env).await,
     }
+}
+
+/// Connects to PostgreSQL, which keeps everything that was not given.
+#[cfg(feature = "postgres")]
+async fn open_postgres(stores: &mut Stores, url: &str, env: &Env) -> Result<()> {
+    let postgres =
+        pulsestream_postgres::Postgres::connect(url, pulsestream_postgres::PostgresConfig::default(), env.clone()).await?;
+    if stores.event_store.is_none() {
+        stores.event_store = Some(postgres.event_store().await?);
+    }
+    if stores.live_bus.is_none() {
+        stores.live_bus = Some(postgres.live_bus(LIVE_MESSAGES).await?);
+    }
+    stores.identity_store.get_or_insert_with(|| postgres.identity_store());
+    stores.alerts.get_or_insert_with(|| (postgres.alert_store(), postgres.outbox()));
+    stores.coordinator.get_or_insert_with(|| postgres.coordinator());
+    stores.postgres = Some(postgres);
+    Ok(())
+}
+
+#[cfg(not(feature = "postgres"))]
+async fn open_postgres(_stores: &mut Stores, _url: &str, _env: &Env) -> Result<()> {
+    Err(without_backend("postgres"))
+}
+
+/// Connects to Redis, which limits rates, caches and carries live messages. Leases stay with the primary store: its alert
+/// store remembers the highest fencing token, so tokens must come from something that is as durable.
+#[cfg(feature = "redis")]
+async fn open_redis(stores: &mut Stores, url: &str, env: &Env) -> Result<()> {
+    let redis = pulsestream_redis::open(pulsestream_redis::RedisConfig::new(url), env.clone()).await?;
+    stores.rate_limiter.get_or_insert_with(|| redis.rate_limiter());
+    stores.cache.get_or_insert_with(|| redis.cache());
+    stores.live_bus.get_or_insert_with(|| redis.live_bus());
+    Ok(())
+}
+
+#[cfg(not(feature = "redis"))]
+async fn open_redis(_stores: &mut Stores, _url: &str, _env: &Env) -> Result<()> {
+    Err(without_backend("redis"))
 }
 
 /// Opens the store in a folder; recovery may read much, so it runs on a thread of its own.
@@ -146,6 +199,7 @@ async fn open_folder(_stores: &mut Stores, _path: &std::path::Path, _env: &Env) 
     Err(without_backend("embedded"))
 }
 
+#[cfg(not(all(feature = "embedded", feature = "postgres", feature = "redis")))]
 fn without_backend(feature: &'static str) -> Error {
     Error::new(
         ErrorKind::Unsupported,

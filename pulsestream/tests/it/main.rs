@@ -3,3 +3,5 @@
 
 mod alert;
 mod folder;
+#[cfg(all(feature = "postgres", feature = "redis"))]
+mod postgres;
