@@ -139,8 +139,12 @@ async fn open_primary(stores: &mut Stores, primary: &PrimaryStore, env: &Env) ->
 /// Connects to PostgreSQL, which keeps everything that was not given.
 #[cfg(feature = "postgres")]
 async fn open_postgres(stores: &mut Stores, url: &str, env: &Env) -> Result<()> {
-    let postgres =
-        pulsestream_postgres::Postgres::connect(url, pulsestream_postgres::PostgresConfig::default(), env.clone()).await?;
+    let postgres = pulsestream_postgres::Postgres::connect(
+        url,
+        pulsestream_postgres::PostgresConfig::default(),
+        env.clone(),
+    )
+    .await?;
     if stores.event_store.is_none() {
         stores.event_store = Some(postgres.event_store().await?);
     }
