@@ -15,6 +15,7 @@ use crate::credentials;
 use crate::failure::{Answer, Failure};
 use crate::idempotency::Busy;
 use crate::limits::LimitCache;
+use crate::live::LiveConnections;
 use crate::schema::Shapes;
 use crate::service::Health;
 use crate::telemetry::Telemetry;
@@ -33,6 +34,7 @@ pub(crate) struct Inner {
     pub(crate) telemetry: Telemetry,
     pub(crate) health: Health,
     pub(crate) busy: Busy,
+    pub(crate) live: LiveConnections,
     pub(crate) limits: LimitCache,
 }
 
@@ -55,6 +57,7 @@ impl App {
             telemetry: Telemetry::new(operations),
             health: Health::default(),
             busy: Busy::default(),
+            live: LiveConnections::new(config.max_live_connections, config.max_live_connections_per_tenant),
             limits: LimitCache::default(),
             ps,
             config,

@@ -1,5 +1,7 @@
 //! Small questions to the event store that several answers need.
 
+use std::time::Duration;
+
 use pulsestream_core::id::TenantId;
 use pulsestream_core::query::{AggregateQuery, FindQuery, Measure};
 use pulsestream_core::time::{TimeRange, Timestamp};
@@ -31,6 +33,11 @@ impl Counted {
 }
 
 impl App {
+    /// Returns the range of the last while, the present instant inside.
+    pub(crate) fn last(&self, span: Duration) -> TimeRange {
+        TimeRange::last(span, self.ps.env().now().plus(Duration::from_micros(1)))
+    }
+
     /// Counts the events of a tenant in a range.
     #[allow(
         clippy::cast_possible_truncation,

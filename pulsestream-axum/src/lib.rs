@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod aged;
 mod app;
 mod body;
 mod client;
@@ -19,6 +20,7 @@ mod failure;
 mod idempotency;
 mod input;
 mod limits;
+mod live;
 mod openapi;
 mod operation;
 mod record;

@@ -1,6 +1,8 @@
 //! `/api/v1`: the shapes that clients in the field speak. They do not change.
 
+mod alerting;
 mod auth;
+mod dashboard;
 mod error;
 mod ingestion;
 
@@ -17,6 +19,8 @@ pub(crate) fn routes(routes: &mut Routes, accounts: bool) {
         auth::routes(routes);
     }
     ingestion::routes(routes);
+    alerting::routes(routes);
+    dashboard::routes(routes);
 }
 
 /// An answer that says what was done.

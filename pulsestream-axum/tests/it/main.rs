@@ -1,6 +1,8 @@
 //! Tests of the HTTP interface over the memory backend.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod openapi;
+mod prober;
 mod record;
 mod server;
 mod service;

@@ -18,6 +18,7 @@ use crate::app::App;
 use crate::failure::{Answer, Failure};
 use crate::input::{Params, Query};
 use crate::v1::Message;
+use crate::v1::alerting::evaluate;
 
 /// What to find. Every filter that is given must match.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -142,7 +143,11 @@ pub(super) async fn retry(
     params: Params,
 ) -> Answer<axum::Json<Message>> {
     stored(&app, caller.tenant(), &params).await?;
-    Ok(Message::new("the event is processed; what it had led to already is not done twice"))
+    let open = evaluate::alerts_of_all(&app, caller.tenant()).await?.1.len();
+    let message = format!(
+        "the event is processed, with {open} alerts open; what it had led to already is not done twice"
+    );
+    Ok(Message::new(message))
 }
 
 async fn stored(app: &App, tenant: TenantId, params: &Params) -> Answer<Event> {

@@ -43,7 +43,7 @@ pub(super) async fn stats(State(app): State<App>, caller: Caller) -> Answer<axum
         app.counted(tenant, since(now.floor(DAY))),
         app.counted(tenant, since(now.floor(HOUR))),
         app.counted(tenant, since(now.floor(MINUTE))),
-        app.counted(tenant, TimeRange::last(DAY, now)),
+        app.counted(tenant, app.last(DAY)),
         app.last_event_at(tenant),
     )?;
     Ok(axum::Json(Stats {
@@ -80,8 +80,8 @@ pub(crate) struct IngestionHealth {
 pub(super) async fn health(State(app): State<App>, caller: Caller) -> Answer<axum::Json<IngestionHealth>> {
     let (tenant, now) = (caller.tenant(), app.ps.env().now());
     let (minute, hour, last) = tokio::try_join!(
-        app.counted(tenant, TimeRange::last(MINUTE, now)),
-        app.counted(tenant, TimeRange::last(HOUR, now)),
+        app.counted(tenant, app.last(MINUTE)),
+        app.counted(tenant, app.last(HOUR)),
         app.last_event_at(tenant),
     )?;
     let status = app.health_status().await;

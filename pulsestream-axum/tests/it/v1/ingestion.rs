@@ -466,7 +466,8 @@ async fn statistics_are_counted() {
     for (id, at, severity) in [
         ("now", "2026-01-15T12:00:00Z", "info"),
         ("morning", "2026-01-15T02:00:00Z", "error"),
-        ("yesterday", "2026-01-14T13:00:00Z", "info"),
+        ("yesterday", "2026-01-14T13:00:00Z", "critical"),
+        ("late", "2026-01-14T12:00:01Z", "info"),
         ("long ago", "2025-01-01T00:00:00Z", "critical"),
     ] {
         let mut event = event(id);
@@ -478,7 +479,7 @@ async fn statistics_are_counted() {
     assert_eq!(
         counted,
         json!({
-            "tenant_id": shop.id, "total_events": 4, "events_today": 2, "events_this_hour": 1, "events_this_minute": 1,
+            "tenant_id": shop.id, "total_events": 5, "events_today": 2, "events_this_hour": 1, "events_this_minute": 1,
             "last_event_at": "2026-01-15T12:00:00Z", "processing_queue_size": 0, "error_rate": 0.5,
         })
     );

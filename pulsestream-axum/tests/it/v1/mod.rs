@@ -1,6 +1,8 @@
 //! The contract of `/api/v1`, line by line.
 
 mod accounts;
+mod alerting;
+mod dashboard;
 mod ingestion;
 
 use serde_json::Value;

@@ -1,0 +1,78 @@
+//! Answers that may be a little old: kept in the cache, with their age stated.
+
+use std::future::Future;
+use std::time::Duration;
+
+use axum::http::{HeaderValue, header};
+use axum::response::Response;
+use pulsestream_core::id::TenantId;
+use pulsestream_core::ports::cache::CacheOptions;
+use pulsestream_core::time::Timestamp;
+use pulsestream_core::{Error, ErrorKind};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::app::App;
+use crate::failure::{Answer, Failure};
+
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    at: Timestamp,
+    answer: Box<RawValue>,
+}
+
+/// Answers a question from the cache when the answer there is young enough, else computes and keeps it. The header `Age` says
+/// how many seconds ago it was computed.
+///
+/// `key` names the question with everything that it depends on, the tenant aside.
+pub(crate) async fn answer<T, F>(app: &App, tenant: TenantId, key: &str, work: F) -> Answer<Response>
+where
+    T: Serialize,
+    F: Future<Output = Answer<T>>,
+{
+    let max_age = app.config.dashboard_max_age;
+    if max_age.is_zero() {
+        return Ok(respond(written(&work.await?)?, Duration::ZERO, max_age));
+    }
+    let slot = format!("dashboard:{key}");
+    let now = app.ps.env().now();
+    // A cache that does not answer costs time, not the answer.
+    let kept = app.ps.cache().get(tenant, &slot).await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "the cache does not answer");
+        None
+    });
+    if let Some(kept) = kept.and_then(|kept| serde_json::from_slice::<Kept>(&kept).ok()) {
+        return Ok(respond(kept.answer.get().to_owned(), now.since(kept.at), max_age));
+    }
+    let text = written(&work.await?)?;
+    let raw = RawValue::from_string(text.clone()).map_err(unwritable)?;
+    let options = CacheOptions { ttl: max_age, tags: &["dashboard"] };
+    if let Err(error) = app
+        .ps
+        .cache()
+        .set(tenant, &slot, written(&Kept { at: now, answer: raw })?.into_bytes(), options)
+        .await
+    {
+        tracing::warn!(%error, "an answer is not kept");
+    }
+    Ok(respond(text, Duration::ZERO, max_age))
+}
+
+fn respond(text: String, age: Duration, max_age: Duration) -> Response {
+    let mut response = Response::new(axum::body::Body::from(text));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::AGE, HeaderValue::from(age.as_secs()));
+    if let Ok(value) = HeaderValue::from_str(&format!("private, max-age={}", max_age.as_secs())) {
+        headers.insert(header::CACHE_CONTROL, value);
+    }
+    response
+}
+
+fn written<T: Serialize>(value: &T) -> Answer<String> {
+    serde_json::to_string(value).map_err(unwritable)
+}
+
+fn unwritable(error: serde_json::Error) -> Failure {
+    Error::new(ErrorKind::Internal, "http.answer", "the answer cannot be written").with_source(error).into()
+}
