@@ -7,6 +7,8 @@ use lettre::message::Mailbox;
 use pulsestream_core::auth::Secret;
 use pulsestream_core::{Error, FieldError, Result};
 
+use crate::http::MAX_DEADLINE;
+
 /// How the connection to the mail server is protected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum EmailSecurity {
@@ -62,7 +64,7 @@ pub struct EmailConfig {
     pub reply_to: Option<String>,
     /// How we greet the server; `None`: as `[127.0.0.1]`.
     pub hello_name: Option<String>,
-    /// How long one attempt takes at most; default 30 s, at most 5 min.
+    /// How long one attempt takes at most; default 30 s, at most [`MAX_DEADLINE`].
     pub deadline: Duration,
     /// How many messages are under way at once, at least 1; default 4.
     pub max_concurrency: usize,
@@ -107,8 +109,8 @@ impl EmailConfig {
         check(is_mailbox(&self.from), "/from", "must be a mailbox such as PulseStream <alerts@example.com>");
         check(self.reply_to.as_deref().is_none_or(is_mailbox), "/reply_to", "must be a mailbox");
         check(self.hello_name.as_deref().is_none_or(is_name), "/hello_name", "must be a name without spaces");
-        let is_span = !self.deadline.is_zero() && self.deadline <= Duration::from_secs(300);
-        check(is_span, "/deadline", "must be more than 0 and at most 5 minutes");
+        let is_span = !self.deadline.is_zero() && self.deadline <= MAX_DEADLINE;
+        check(is_span, "/deadline", "must be more than 0 and at most 50 s");
         check((1..=1_000).contains(&self.max_concurrency), "/max_concurrency", "must be 1 to 1,000");
         check(
             self.credentials.is_none() || self.security != EmailSecurity::Plain,

@@ -4,10 +4,15 @@ use std::time::Duration;
 
 use pulsestream_core::{Error, FieldError, Result};
 
+/// The longest deadline of an attempt: shorter than the minute for which a delivery is leased, so that nobody else starts the next
+/// attempt while one is under way.
+pub const MAX_DEADLINE: Duration = Duration::from_secs(50);
+
 /// Settings of the notifiers that speak HTTP.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpConfig {
-    /// How long one attempt takes at most, with waiting, look-up, connection and answer; default 15 s, at most 5 min.
+    /// How long one attempt takes at most, with waiting, look-up, connection and answer; default 15 s, at most
+    /// [`MAX_DEADLINE`].
     pub deadline: Duration,
     /// How long a connection takes at most; default 5 s.
     pub connect_timeout: Duration,
@@ -46,9 +51,9 @@ impl HttpConfig {
                 fields.push(FieldError::new(pointer, "out_of_range", message));
             }
         };
-        let is_span = |span: Duration| !span.is_zero() && span <= Duration::from_secs(300);
-        check(is_span(self.deadline), "/deadline", "must be more than 0 and at most 5 minutes");
-        check(is_span(self.connect_timeout), "/connect_timeout", "must be more than 0 and at most 5 minutes");
+        let is_span = |span: Duration| !span.is_zero() && span <= MAX_DEADLINE;
+        check(is_span(self.deadline), "/deadline", "must be more than 0 and at most 50 s");
+        check(is_span(self.connect_timeout), "/connect_timeout", "must be more than 0 and at most 50 s");
         check(self.max_response_bytes <= 1_048_576, "/max_response_bytes", "must be at most 1 MiB");
         check((1..=10_000).contains(&self.max_per_host), "/max_per_host", "must be 1 to 10,000");
         check(

@@ -6,6 +6,6 @@ mod permits;
 mod retry_after;
 mod sender;
 
-pub use config::HttpConfig;
+pub use config::{HttpConfig, MAX_DEADLINE};
 pub(crate) use outcome::{classify, refuse_forever};
 pub(crate) use sender::{HttpSender, Outgoing};
