@@ -1,6 +1,6 @@
 //! Changes of alerts with everything that hangs on them: indexes, counts, activity, timelines, deliveries, checkpoints.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -261,17 +261,23 @@ pub(super) async fn record_timeline(
     tenant: TenantId,
     entries: &[TimelineEntry],
 ) -> Result<()> {
+    let mut by_alert: BTreeMap<AlertId, Vec<TimelineEntry>> = BTreeMap::new();
     for entry in entries {
-        let key = keys::alert(tenant, entry.alert);
+        by_alert.entry(entry.alert).or_default().push(entry.clone());
+    }
+    for (id, entries) in by_alert {
+        let key = keys::alert(tenant, id);
         let Some(mut alert) = transaction.get::<Alert>(&key, "alert").await? else { continue };
-        let added = add_to_timeline(transaction, tenant, entry.alert, vec![entry.clone()]).await?;
-        for entry in added {
+        let before = (alert.notifications_sent, alert.notification_failures);
+        for entry in add_to_timeline(transaction, tenant, id, entries).await? {
             match entry.kind {
                 TimelineKind::Notified { .. } => alert.notifications_sent += 1,
                 TimelineKind::NotificationFailed { .. } => alert.notification_failures += 1,
-                _ => continue,
+                _ => {}
             }
-            transaction.put(key.clone(), &alert)?;
+        }
+        if before != (alert.notifications_sent, alert.notification_failures) {
+            transaction.put(key, &alert)?;
         }
     }
     Ok(())

@@ -211,7 +211,10 @@ impl Outbox for KeyValueOutbox {
         let mut start = keys::queue();
         let end = keys::queued_after(options.now);
         while leased.len() < options.limit.max(1) {
-            let entries = self.range(start.clone(), end.clone(), INDEX_PAGE, false).await?;
+            let room = options.limit.max(1) - leased.len();
+            // What is read guards the commit: more than is needed would make dispatchers overtake each other for nothing.
+            let page = (2 * room).clamp(16, INDEX_PAGE);
+            let entries = self.range(start.clone(), end.clone(), page, false).await?;
             let Some((last, _)) = entries.last() else { break };
             let places: Vec<_> = entries
                 .iter()
@@ -220,13 +223,14 @@ impl Outbox for KeyValueOutbox {
                     Some((tenant, id, ChannelId::from_bytes(channel.as_slice().try_into().ok()?)))
                 })
                 .collect();
-            let room = options.limit.max(1) - leased.len();
             match self.lease_among(&places, options, room).await? {
                 Some(more) => {
                     leased.extend(more);
                     start = [last.as_slice(), &[0]].concat();
                 }
-                None => attempts.next()?,
+                None if leased.is_empty() => attempts.next()?,
+                // What is leased already must reach the caller.
+                None => break,
             }
         }
         Ok(leased)

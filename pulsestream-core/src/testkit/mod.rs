@@ -32,6 +32,7 @@ mod events;
 mod generate;
 mod run;
 
+pub mod alert_store;
 pub mod cache;
 pub mod coordinator;
 pub mod event_store;
@@ -40,8 +41,10 @@ pub mod ingest_queue;
 pub mod key_value;
 pub mod live_bus;
 pub mod model;
+pub mod outbox;
 pub mod rate_limiter;
 
+pub use alert_store::AlertStoreHarness;
 pub use cache::CacheHarness;
 pub use compare::{RELATIVE_TOLERANCE, compare_tables, numbers_agree};
 pub use coordinator::CoordinatorHarness;
@@ -52,6 +55,7 @@ pub use ingest_queue::IngestQueueHarness;
 pub use key_value::KeyValueHarness;
 pub use live_bus::LiveBusHarness;
 pub use model::check_model;
+pub use outbox::OutboxHarness;
 pub use rate_limiter::RateLimiterHarness;
 pub use run::{BoxFuture, Case, block_on, concurrently, fresh_tenant};
 

@@ -3,7 +3,8 @@
 use std::fmt::Debug;
 
 use pulsestream_core::testkit::{
-    Case, cache, coordinator, event_store, ingest_queue, key_value, live_bus, rate_limiter,
+    Case, alert_store, cache, coordinator, event_store, ingest_queue, key_value, live_bus, outbox,
+    rate_limiter,
 };
 
 /// Returns the names in groups such as ``(`append_then_read`, `find_*`)`` of a source's comments.
@@ -51,4 +52,6 @@ fn every_named_case_exists() {
     assert_exist(include_str!("../../src/ports/ingest_queue.rs"), ingest_queue::cases(), 4);
     assert_exist(include_str!("../../src/ports/live_bus.rs"), live_bus::cases(), 2);
     assert_exist(include_str!("../../src/ports/rate_limiter.rs"), rate_limiter::cases(), 4);
+    assert_exist(include_str!("../../src/ports/alert_store.rs"), alert_store::cases(), 10);
+    assert_exist(include_str!("../../src/ports/outbox.rs"), outbox::cases(), 8);
 }

@@ -191,3 +191,47 @@ mod identity_store {
 
     pulsestream_core::identity_store_conformance!(Memory);
 }
+
+mod alert_store {
+    use pulsestream_core::at_rest::{KeyValueAlertStore, KeyValueOutbox};
+    use pulsestream_core::memory::MemoryKeyValue;
+    use pulsestream_core::ports::alert_store::AlertStore;
+    use pulsestream_core::ports::outbox::Outbox;
+    use pulsestream_core::testkit::AlertStoreHarness;
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Memory;
+
+    #[async_trait]
+    impl AlertStoreHarness for Memory {
+        async fn open(&self) -> (Arc<dyn AlertStore>, Arc<dyn Outbox>) {
+            let store = Arc::new(MemoryKeyValue::new());
+            (Arc::new(KeyValueAlertStore::new(store.clone())), Arc::new(KeyValueOutbox::new(store)))
+        }
+    }
+
+    pulsestream_core::alert_store_conformance!(Memory);
+}
+
+mod outbox {
+    use pulsestream_core::at_rest::KeyValueOutbox;
+    use pulsestream_core::memory::MemoryKeyValue;
+    use pulsestream_core::ports::outbox::Outbox;
+    use pulsestream_core::testkit::OutboxHarness;
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Memory;
+
+    #[async_trait]
+    impl OutboxHarness for Memory {
+        async fn open(&self) -> Arc<dyn Outbox> {
+            Arc::new(KeyValueOutbox::new(Arc::new(MemoryKeyValue::new())))
+        }
+    }
+
+    pulsestream_core::outbox_conformance!(Memory);
+}
