@@ -12,7 +12,7 @@ use pulsestream_notify::{EmailConfig, EmailCredentials, EmailNotifier, EmailSecu
 
 use crate::support::capture::logged;
 use crate::support::smtp_server::{Mail, SmtpRules, SmtpServer, TestTls};
-use crate::support::{content, env, notification, notification_of};
+use crate::support::{closed_port, content, env, notification, notification_of};
 
 const LOGIN: (&str, &str) = ("alerts", "canary-password");
 
@@ -292,7 +292,8 @@ async fn a_silent_server_is_left_at_the_deadline() {
 #[tokio::test]
 async fn nobody_there_is_tried_again() {
     let mut config = EmailConfig::new("localhost", "alerts@example.com");
-    config.port = Some(std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port());
+    let (_reserved, closed) = closed_port();
+    config.port = Some(closed.port());
     config.security = EmailSecurity::Plain;
     let report = deliver(config, &message()).await;
     assert_eq!(error(&report), "no connection to the mail server");

@@ -12,7 +12,7 @@ use pulsestream_notify::egress::{AddressClass, EgressGuard, EgressPolicy, check_
 use pulsestream_notify::{HttpConfig, WebhookNotifier};
 
 use crate::support::http_sink::{Act, HttpSink};
-use crate::support::{FakeResolver, TENANT, notification, webhook, webhook_notifier_with};
+use crate::support::{FakeResolver, TENANT, closed_port, notification, webhook, webhook_notifier_with};
 
 const REFUSAL: &str = "notifications must not go to this place; an operator can open it with --allow-egress";
 
@@ -299,9 +299,8 @@ async fn every_address_of_an_answer_must_be_allowed() {
 #[tokio::test]
 async fn a_name_that_changes_its_mind_gains_nothing() {
     let canary = HttpSink::start([]).await;
-    let allowed = HttpSink::start_on("127.0.0.2:0", []).await;
-    let port = allowed.address.port();
-    let _canary_at_the_port = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let port = canary.address.port();
+    let allowed = HttpSink::start_on(&format!("127.0.0.2:{port}"), []).await;
     // The first answer is allowed, all later ones lead to the canary.
     let resolver = FakeResolver::default().with("flip.example", &[&["127.0.0.2"], &["127.0.0.1"]]);
     let resolver = Arc::new(resolver);
@@ -331,7 +330,7 @@ async fn redirects_are_not_followed() {
 #[tokio::test]
 async fn a_refusal_does_not_tell_who_listens() {
     let listening = HttpSink::start([]).await;
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (_reserved, closed) = closed_port();
     let notifier = notifier(EgressPolicy::new(), &Arc::default());
     let of_listening = notifier.deliver(&notification(webhook(&listening.url()))).await.outcome;
     let of_closed = notifier.deliver(&notification(webhook(&format!("http://{closed}/hook")))).await.outcome;

@@ -12,7 +12,7 @@ use reqwest::header::HeaderMap;
 use crate::support::http_sink::{Act, HttpSink, Request};
 use crate::support::smtp_server::{SmtpRules, SmtpServer, TestTls};
 use crate::support::{
-    FakeResolver, NOW, env, notification, open_policy, secret, webhook, webhook_notifier,
+    FakeResolver, NOW, closed_port, env, notification, open_policy, secret, webhook, webhook_notifier,
     webhook_notifier_with,
 };
 
@@ -223,7 +223,7 @@ async fn broken_answers_are_tried_again() {
 
 #[tokio::test]
 async fn nobody_there_is_tried_again() {
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (_reserved, closed) = closed_port();
     // A server that greets in clear text, where TLS is expected.
     let mail = SmtpServer::start(SmtpRules::default()).await;
     for url in [format!("http://{closed}/"), format!("https://{}/", mail.address)] {

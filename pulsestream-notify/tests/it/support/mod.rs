@@ -5,7 +5,7 @@ pub(crate) mod http_sink;
 pub(crate) mod smtp_server;
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -82,6 +82,14 @@ pub(crate) fn notification_of(config: ChannelConfig, content: NotificationConten
     let channel = Channel::new(ChannelId::from_u128(0x21), "ops", config);
     let delivery = Delivery::new(DeliveryId::from_u128(0x31), channel.id, "ops".into(), content, NOW, NOW);
     Notification { tenant: TENANT, delivery, channel, attempt: 1, at: NOW }
+}
+
+/// Returns an address at which nobody listens, as long as the socket is kept: nobody else can take it.
+pub(crate) fn closed_port() -> (tokio::net::TcpSocket, SocketAddr) {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
 }
 
 /// Answers look-ups from a script: each name has a list of answers, the last of which is repeated.
