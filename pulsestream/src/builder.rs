@@ -5,7 +5,9 @@ use std::sync::Arc;
 use pulsestream_core::Result;
 use pulsestream_core::alerting::delivery::{Dispatcher, DispatcherParts, DispatcherSettings};
 use pulsestream_core::alerting::engine::StreamingEngine;
-use pulsestream_core::alerting::{Channel, DirectPlanner, ProcessorParts, ProcessorSettings};
+use pulsestream_core::alerting::{
+    AlertingService, Channel, DirectPlanner, ProcessorParts, ProcessorSettings,
+};
 use pulsestream_core::auth::{AuthService, AuthSettings, Keyring, ResetMailer};
 use pulsestream_core::env::Env;
 use pulsestream_core::id::EventId;
@@ -46,6 +48,8 @@ pub struct Builder {
     rule_engine: Option<Arc<dyn RuleEngine>>,
     notifiers: Vec<Arc<dyn Notifier>>,
     server_channels: Vec<Channel>,
+    #[cfg(feature = "notify")]
+    egress: pulsestream_notify::egress::EgressPolicy,
     runs_background: bool,
     stores: Stores,
 }
@@ -62,6 +66,8 @@ impl Default for Builder {
             rule_engine: None,
             notifiers: Vec::new(),
             server_channels: Vec::new(),
+            #[cfg(feature = "notify")]
+            egress: pulsestream_notify::egress::EgressPolicy::new(),
             runs_background: true,
             stores: Stores::default(),
         }
@@ -181,6 +187,14 @@ impl Builder {
         self
     }
 
+    /// Says where webhook and Slack notifications may go besides public addresses.
+    #[cfg(feature = "notify")]
+    #[must_use]
+    pub fn with_egress_policy(mut self, policy: pulsestream_notify::egress::EgressPolicy) -> Self {
+        self.egress = policy;
+        self
+    }
+
     /// Adds a channel of the server, which rules of every tenant can name when the tenant has none of that name.
     #[must_use]
     pub fn with_server_channel(mut self, channel: Channel) -> Self {
@@ -224,11 +238,24 @@ impl Builder {
         }
         let accounts = auth.open().await?;
         let tenant_auth = self.tenant_auth.unwrap_or_else(|| Arc::new(accounts.clone()));
+        let engine = self.rule_engine.unwrap_or_else(|| Arc::new(StreamingEngine::default()));
+        let rules = AlertingService::new(
+            stores.alert_store.clone(),
+            stores.event_store.clone(),
+            engine.clone(),
+            env.clone(),
+        )
+        .with_server_channels(self.server_channels.clone())
+        .with_max_rules(settings.alerting.max_rules);
+        #[cfg(feature = "notify")]
+        let notifiers = standard_notifiers(self.egress, self.notifiers, &env)?;
+        #[cfg(not(feature = "notify"))]
+        let notifiers = self.notifiers;
         let parts = ProcessorParts {
             events: stores.event_store.clone(),
             alerts: stores.alert_store.clone(),
             coordinator: stores.coordinator.clone(),
-            engine: self.rule_engine.unwrap_or_else(|| Arc::new(StreamingEngine::default())),
+            engine,
             planner: Arc::new(DirectPlanner::new(self.server_channels.clone())),
             env: env.clone(),
             holder: EventId::from_u128(env.uuid_v7()?).as_str().into(),
@@ -236,7 +263,7 @@ impl Builder {
         let dispatcher = DispatcherParts {
             outbox: stores.outbox.clone(),
             alerts: stores.alert_store.clone(),
-            notifiers: self.notifiers,
+            notifiers,
             server_channels: self.server_channels,
             env: env.clone(),
             holder: parts.holder.clone(),
@@ -256,9 +283,30 @@ impl Builder {
             url,
             stores,
             ingest,
+            alerting: rules,
             accounts,
             tenant_auth,
             background,
         }))
     }
+}
+
+/// Puts the notifiers of this build before those of the application, which win where they are of one kind.
+#[cfg(feature = "notify")]
+fn standard_notifiers(
+    egress: pulsestream_notify::egress::EgressPolicy,
+    own: Vec<Arc<dyn Notifier>>,
+    env: &Env,
+) -> Result<Vec<Arc<dyn Notifier>>> {
+    use pulsestream_notify::egress::EgressGuard;
+    use pulsestream_notify::{HttpConfig, LogNotifier, SlackNotifier, WebhookNotifier};
+
+    let guard = EgressGuard::new(egress);
+    let mut notifiers: Vec<Arc<dyn Notifier>> = vec![
+        Arc::new(LogNotifier::new()),
+        Arc::new(WebhookNotifier::new(guard.clone(), HttpConfig::default(), env.clone())?),
+        Arc::new(SlackNotifier::new(guard, HttpConfig::default(), env.clone())?),
+    ];
+    notifiers.extend(own);
+    Ok(notifiers)
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pulsestream_core::Result;
+use pulsestream_core::alerting::AlertingService;
 use pulsestream_core::auth::AuthService;
 use pulsestream_core::env::Env;
 use pulsestream_core::id::TenantId;
@@ -32,6 +33,7 @@ pub(crate) struct Inner {
     pub(crate) url: StoreUrl,
     pub(crate) stores: OpenStores,
     pub(crate) ingest: IngestService,
+    pub(crate) alerting: AlertingService,
     pub(crate) accounts: AuthService,
     pub(crate) tenant_auth: Arc<dyn TenantAuth>,
     pub(crate) background: Background,
@@ -91,6 +93,11 @@ impl PulseStream {
     /// Returns the service that accepts events.
     pub fn ingest(&self) -> &IngestService {
         &self.0.ingest
+    }
+
+    /// Returns the service of rules, alerts, silences and channels.
+    pub fn alerting(&self) -> &AlertingService {
+        &self.0.alerting
     }
 
     /// Returns the local accounts: tenants, users, sessions and API keys.

@@ -19,22 +19,28 @@
 #![forbid(unsafe_code)]
 
 mod alerting;
+mod alerts;
 mod background;
 mod builder;
 mod delivery;
 mod erase;
 mod handle;
 pub mod prelude;
+mod rules;
 mod stores;
 mod tenant;
 mod threads;
 mod unlimited;
 mod url;
 
+pub use alerts::Alerts;
 pub use builder::Builder;
 pub use handle::{PulseStream, Status};
 pub use pulsestream_core as core;
 pub use pulsestream_core::{Error, ErrorKind, FieldError, Result, Retry};
+#[cfg(feature = "notify")]
+pub use pulsestream_notify as notify;
+pub use rules::Rules;
 pub use tenant::Tenant;
 pub use unlimited::Unlimited;
 pub use url::{PrimaryStore, StoreUrl};

@@ -9,7 +9,7 @@ use pulsestream_core::ports::event_store::{DeleteSelection, EventScan};
 use pulsestream_core::query::{AggregateQuery, AggregateTable, FindPage, FindQuery, ScanQuery};
 use pulsestream_core::time::Timestamp;
 
-use crate::PulseStream;
+use crate::{Alerts, PulseStream, Rules};
 
 /// One tenant of a [`PulseStream`]; cheap to clone. No method of it reaches another tenant.
 #[derive(Debug, Clone)]
@@ -26,6 +26,16 @@ impl Tenant {
     /// Returns the tenant's id.
     pub fn id(&self) -> TenantId {
         self.id
+    }
+
+    /// Returns the tenant's rules.
+    pub fn rules(&self) -> Rules {
+        Rules::new(self.pulsestream.clone(), self.id)
+    }
+
+    /// Returns the tenant's alerts.
+    pub fn alerts(&self) -> Alerts {
+        Alerts::new(self.pulsestream.clone(), self.id)
     }
 
     /// Returns the wall-clock time of the pipeline.
