@@ -4,8 +4,11 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use pulsestream::notify::egress::EgressPolicy;
 use pulsestream::{PulseStream, Unlimited};
 use pulsestream_axum::ApiConfig;
+use pulsestream_core::alerting::{Channel, ChannelConfig};
+use pulsestream_core::id::{ChannelId, derive_uuid};
 use pulsestream_core::{Error, ErrorKind, Result};
 use tokio::net::TcpListener;
 
@@ -24,6 +27,11 @@ pub(crate) async fn run(args: ServeArgs) -> Result<ExitCode> {
         }
         None => {}
     }
+    let mut egress = EgressPolicy::new();
+    for range in &args.allow_egress {
+        egress = egress.allow(range.parse()?);
+    }
+    builder = builder.with_egress_policy(egress).with_server_channel(log_channel());
     let mut config = ApiConfig { environment: args.environment.clone(), ..ApiConfig::default() };
     for proxy in &args.trusted_proxy {
         config.trusted_proxies.push(proxy.parse()?);
@@ -41,6 +49,12 @@ pub(crate) async fn run(args: ServeArgs) -> Result<ExitCode> {
     ps.close().await?;
     served?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The channel that rules reach by the name `log`.
+fn log_channel() -> Channel {
+    let id = ChannelId::from_u128(derive_uuid(b"pulsestream.server_channel", b"log"));
+    Channel::new(id, "log", ChannelConfig::Log {})
 }
 
 /// Listens, or says why not.

@@ -13,7 +13,6 @@ use pulsestream_core::alerting::{Channel, ChannelConfig, ChannelRef, Rule, RuleE
 use pulsestream_core::auth::{CreateApiKey, EnsureAdmin, EnsuredAdmin, Role, Scopes, Secret};
 use pulsestream_core::event::JsonObject;
 use pulsestream_core::id::{ChannelId, RuleId, TenantId, derive_uuid};
-use pulsestream_core::ports::alert_store::PutMode;
 use pulsestream_core::ports::auth::{Origin, Principal, Subject};
 use pulsestream_core::ports::event_store::AppendOptions;
 use pulsestream_core::time::TimeRange;
@@ -70,7 +69,7 @@ async fn run_on(ps: &PulseStream, args: &DemoArgs) -> Result<()> {
     let now = ps.env().now();
     let range = TimeRange::last(HISTORY, now);
     let incident = TimeRange::new(now.minus(INCIDENT_AGO.0), now.minus(INCIDENT_AGO.1));
-    make_rules(ps, &shop).await?;
+    make_rules(&shop).await?;
     fill(ps, &shop, Traffic::history(args.seed, range, args.events, incident)).await?;
 
     let listener = serve::listen(args.listen).await?;
@@ -147,7 +146,7 @@ async fn account(ps: &PulseStream) -> Result<(TenantId, Secret)> {
     }
 }
 
-async fn make_rules(ps: &PulseStream, shop: &Tenant) -> Result<()> {
+async fn make_rules(shop: &Tenant) -> Result<()> {
     for (name, expression) in RULES {
         let expression: RuleExpression = expression.parse()?;
         let id = RuleId::from_u128(derive_uuid(b"pulsestream.demo.rule", name.as_bytes()));
@@ -155,9 +154,7 @@ async fn make_rules(ps: &PulseStream, shop: &Tenant) -> Result<()> {
         expression.apply_to(&mut rule);
         rule.channels = vec![ChannelRef::new("terminal")];
         rule.notify_at_once = true;
-        rule.created_at = ps.env().now();
-        rule.updated_at = rule.created_at;
-        match ps.alert_store().put_rule(shop.id(), rule, PutMode::Create).await {
+        match shop.rules().put(rule).await {
             Ok(_) => {}
             // A second run on the same store finds its rules.
             Err(error) if error.kind() == ErrorKind::Conflict => {}
