@@ -172,22 +172,22 @@ struct Backend(Arc<dyn File>);
 
 impl StorageBackend for Backend {
     fn len(&self) -> std::result::Result<u64, io::Error> {
-        self.0.bytes().map_err(Into::into)
+        self.0.bytes()
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> std::result::Result<(), io::Error> {
-        self.0.read_at(out, offset).map_err(Into::into)
+        self.0.read_at(out, offset)
     }
 
     fn set_len(&self, bytes: u64) -> std::result::Result<(), io::Error> {
-        self.0.set_len(bytes).map_err(Into::into)
+        self.0.set_len(bytes)
     }
 
     fn sync_data(&self) -> std::result::Result<(), io::Error> {
-        self.0.sync_data().map_err(Into::into)
+        self.0.sync_data()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> std::result::Result<(), io::Error> {
-        self.0.write_at(data, offset).map_err(Into::into)
+        self.0.write_at(data, offset)
     }
 }

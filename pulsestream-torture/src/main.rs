@@ -1,0 +1,59 @@
+//! Kills the embedded store at random and checks what is left.
+//!
+//! `cargo run --release -p pulsestream-torture -- kill9 --cycles 2000`
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that reports")]
+
+mod check;
+mod child;
+mod kill9;
+mod load;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Appends in a child process, kills it with SIGKILL at a random moment, and checks; one time in five kills the recovery too.
+    Kill9 {
+        /// How often.
+        #[arg(long, default_value_t = 100)]
+        cycles: u64,
+        /// Chooses the moments.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Where the stores are; a temporary folder when absent.
+        #[arg(long)]
+        folder: Option<PathBuf>,
+    },
+    /// The child of `kill9`.
+    #[command(hide = true)]
+    Child {
+        /// The store.
+        folder: PathBuf,
+        /// Number of the first event.
+        start: u64,
+    },
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Kill9 { cycles, seed, folder } => kill9::run(cycles, seed, folder),
+        Command::Child { folder, start } => child::run(&folder, start),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
