@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use pulsestream_core::event::FieldPath;
 
 use crate::error::FaultResult;
-use crate::field::{IntField, TextField};
+use crate::field::{IntField, NumberField, TextField};
 
 /// What of a part is cached.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -15,6 +15,8 @@ pub(crate) enum CacheKey {
     Ints(IntField),
     Dict(FieldPath),
     Numbers(FieldPath),
+    /// A number field as it is stored; the flag too, which no path shows as a number.
+    Stored(NumberField),
     Dynamic(FieldPath),
     Texts(TextField, u32),
     Ids,

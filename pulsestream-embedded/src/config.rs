@@ -1,7 +1,5 @@
 //! Settings of the store.
 
-use std::time::Duration;
-
 use pulsestream_core::ports::event_store::Durability;
 use pulsestream_core::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -27,9 +25,6 @@ pub struct EmbeddedConfig {
     pub queue_bytes: usize,
     /// Bytes of one append, encoded; default 64 MiB.
     pub batch_bytes: usize,
-    /// How long an id is remembered at least; default 72 hours.
-    #[serde(with = "pulsestream_core::time::duration_text")]
-    pub idempotency_window: Duration,
     /// Level of the compression of segments, 1 to 19; default 3.
     pub compression_level: i32,
     /// Threads that answer large questions; default 2.
@@ -47,7 +42,6 @@ impl Default for EmbeddedConfig {
             log_file_bytes: 16 << 20,
             queue_bytes: 64 << 20,
             batch_bytes: 64 << 20,
-            idempotency_window: Duration::from_secs(72 * 3_600),
             compression_level: 3,
             query_threads: 2,
         }

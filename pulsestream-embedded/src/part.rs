@@ -132,12 +132,15 @@ impl Part {
 
     /// Returns the numbers at a path, NaN where there is none.
     pub(crate) fn numbers(&self, path: &FieldPath) -> FaultResult<Arc<Vec<f64>>> {
+        match NumberField::of(path) {
+            Some(field) if field != NumberField::CacheHit => return self.stored(field),
+            _ => {}
+        }
         self.cache.get(self.rows.key(), CacheKey::Numbers(path.clone()), || {
-            let values = match NumberField::of(path) {
-                Some(NumberField::CacheHit) => vec![f64::NAN; self.rows.rows()],
-                Some(field) => self.rows.load_numbers(field)?,
-                None if path.segments().is_empty() => vec![f64::NAN; self.rows.rows()],
-                None => match &*self.dynamic(path)? {
+            let values = if path.segments().is_empty() {
+                vec![f64::NAN; self.rows.rows()]
+            } else {
+                match &*self.dynamic(path)? {
                     Dynamic::Numbers(values) => values.clone(),
                     Dynamic::Dict(column) => {
                         let codes = 0..column.dictionary.codes();
@@ -146,8 +149,17 @@ impl Part {
                         let numbers: Vec<f64> = codes.map(number).collect();
                         (0..column.codes.len()).map(|row| numbers[column.codes.get(row) as usize]).collect()
                     }
-                },
+                }
             };
+            let bytes = values.capacity() * 8;
+            Ok((values, bytes))
+        })
+    }
+
+    /// Returns a number field as it is stored.
+    fn stored(&self, field: NumberField) -> FaultResult<Arc<Vec<f64>>> {
+        self.cache.get(self.rows.key(), CacheKey::Stored(field), || {
+            let values = self.rows.load_numbers(field)?;
             let bytes = values.capacity() * 8;
             Ok((values, bytes))
         })

@@ -109,14 +109,13 @@ impl Leader {
         self.wait_for_room()?;
         self.catch_up();
         let view = self.engine.view();
-        let recent = self.recent_segments(&view.segments);
         let sync = jobs.iter().any(|job| job.durable);
         let mut added = Vec::new();
         let mut outcomes = Vec::with_capacity(jobs.len());
         let mut batches = Vec::with_capacity(jobs.len());
         let outcome = (|| {
             for job in jobs {
-                let stored = self.select(&job.batch, &recent, &mut added)?;
+                let stored = self.select(&job.batch, &view.segments, &mut added)?;
                 let batch = job.batch.keep(&stored);
                 outcomes.push(stored);
                 if batch.len() > 0 {
@@ -141,7 +140,7 @@ impl Leader {
     fn select(
         &mut self,
         batch: &EncodedBatch,
-        recent: &[Segment],
+        segments: &[Segment],
         added: &mut Vec<u128>,
     ) -> FaultResult<Vec<bool>> {
         let engine = Arc::clone(&self.engine);
@@ -150,7 +149,7 @@ impl Leader {
         for (row, hash) in batch.hashes.iter().enumerate() {
             let is_known = active.contains(hash)
                 || frozen.iter().any(|(_, set)| set.contains(hash))
-                || is_sealed(&engine, recent, batch, row, *hash)?;
+                || is_sealed(&engine, segments, batch, row, *hash)?;
             if !is_known {
                 active.insert(*hash);
                 added.push(*hash);
@@ -158,17 +157,6 @@ impl Leader {
             stored.push(!is_known);
         }
         Ok(stored)
-    }
-
-    /// The segments whose ids are still remembered. Measured from the latest arrival, not from the clock, so that a clock that
-    /// jumps ahead forgets nothing.
-    fn recent_segments(&self, segments: &[Segment]) -> Vec<Segment> {
-        let window = pulsestream_core::time::micros(self.engine.config.idempotency_window);
-        let latest = segments.iter().map(|segment| segment.footer().max_received).max().unwrap_or(i64::MIN);
-        let since = latest.min(self.engine.env.now().as_micros()).saturating_sub(window);
-        let recent = segments.iter().filter(|segment| segment.footer().max_received >= since);
-        // Repeats are mostly of what came last.
-        recent.rev().cloned().collect()
     }
 
     #[allow(clippy::cast_possible_truncation, reason = "a batch has fewer than 2^32 events")]
@@ -237,13 +225,14 @@ impl Leader {
 #[allow(clippy::cast_possible_truncation, reason = "segments use the low half of the hash")]
 fn is_sealed(
     engine: &Engine,
-    recent: &[Segment],
+    segments: &[Segment],
     batch: &EncodedBatch,
     row: usize,
     hash: u128,
 ) -> FaultResult<bool> {
     let low = hash as u64;
-    for segment in recent {
+    // An id is remembered as long as its event is held. Repeats are mostly of what came last.
+    for segment in segments.iter().rev() {
         if !segment.may_hold(&engine.cache, low)? {
             continue;
         }

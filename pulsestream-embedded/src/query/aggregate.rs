@@ -74,11 +74,14 @@ struct Run<'a> {
 /// The columns of a part that a question reads.
 struct Columns {
     times: Option<Arc<Vec<i64>>>,
-    groups: Vec<(Arc<DictColumn>, Arc<Vec<u32>>)>,
+    groups: Vec<GroupColumn>,
     errors: Option<Arc<Vec<u8>>>,
     numbers: Vec<Option<Arc<Vec<f64>>>>,
     distinct: Vec<Option<DistinctColumn>>,
 }
+
+/// Codes and their numbers.
+type GroupColumn = (Arc<DictColumn>, Arc<Vec<u32>>);
 
 /// Codes, their numbers, and how many numbers there are.
 type DistinctColumn = (Arc<DictColumn>, Arc<Vec<u32>>, usize);
@@ -339,51 +342,84 @@ impl SlotFinder {
     /// Fills `slots` with the slot of each row.
     fn find(
         &mut self,
-        columns: &[(Arc<DictColumn>, Arc<Vec<u32>>)],
+        columns: &[GroupColumn],
         bucket: Option<Timestamp>,
         rows: &Rows<'_>,
         groups: &mut Groups,
         slots: &mut Vec<u32>,
     ) -> FaultResult<()> {
         slots.clear();
-        slots.reserve(rows.len());
+        slots.resize(rows.len(), 0);
+        if self.table.is_empty() {
+            return self.find_by_map(columns, bucket, rows, groups, slots);
+        }
+        let mut width = 1;
+        for ((column, _), codes) in columns.iter().zip(self.widths) {
+            match rows {
+                Rows::All(range) => kernels::add_codes(&column.codes, range.start, width, slots),
+                Rows::Some(rows) => kernels::add_listed_codes(&column.codes, rows, width, slots),
+            }
+            width = width.wrapping_mul(u32::try_from(codes).unwrap_or(u32::MAX));
+        }
+        for slot in slots.iter_mut() {
+            let combined = *slot as usize;
+            let known = self.table[combined];
+            *slot = if known == NO_SLOT { self.add(columns, bucket, combined, groups)? } else { known };
+        }
+        Ok(())
+    }
+
+    /// Gives a combination of codes its slot.
+    fn add(
+        &mut self,
+        columns: &[GroupColumn],
+        bucket: Option<Timestamp>,
+        combined: usize,
+        groups: &mut Groups,
+    ) -> FaultResult<u32> {
+        let mut numbers = [0; 3];
+        let mut rest = combined;
+        for (index, (_, interned)) in columns.iter().enumerate() {
+            numbers[index] = interned[rest % self.widths[index]];
+            rest /= self.widths[index];
+        }
+        let slot = groups.slot((bucket, numbers))?;
+        self.table[combined] = slot;
+        self.touched.push(combined);
+        Ok(slot)
+    }
+
+    fn find_by_map(
+        &mut self,
+        columns: &[GroupColumn],
+        bucket: Option<Timestamp>,
+        rows: &Rows<'_>,
+        groups: &mut Groups,
+        slots: &mut [u32],
+    ) -> FaultResult<()> {
         let mut outcome = Ok(());
-        let use_table = !self.table.is_empty();
-        let mut codes = [0_u32; 3];
+        let mut at = 0;
         rows.for_each(|row| {
-            let mut combined = 0_u64;
-            for (index, (column, _)) in columns.iter().enumerate().rev() {
-                codes[index] = column.codes.get(row);
-                combined = combined * self.widths[index] as u64 + u64::from(codes[index]);
+            let (mut combined, mut numbers) = (0_u64, [0; 3]);
+            for (index, (column, interned)) in columns.iter().enumerate() {
+                let code = column.codes.get(row);
+                combined = combined * self.widths[index] as u64 + u64::from(code);
+                numbers[index] = interned[code as usize];
             }
-            let known = if use_table {
-                self.table[combined as usize]
-            } else {
-                self.map.get(&combined).copied().unwrap_or(NO_SLOT)
-            };
-            if known != NO_SLOT {
-                slots.push(known);
-                return;
-            }
-            let mut numbers = [0; 3];
-            for (index, (_, interned)) in columns.iter().enumerate() {
-                numbers[index] = interned[codes[index] as usize];
-            }
-            match groups.slot((bucket, numbers)) {
-                Ok(slot) => {
-                    if use_table {
-                        self.table[combined as usize] = slot;
-                        self.touched.push(combined as usize);
-                    } else {
+            slots[at] = match self.map.get(&combined) {
+                Some(slot) => *slot,
+                None => match groups.slot((bucket, numbers)) {
+                    Ok(slot) => {
                         self.map.insert(combined, slot);
+                        slot
                     }
-                    slots.push(slot);
-                }
-                Err(fault) => {
-                    slots.push(0);
-                    outcome = Err(fault);
-                }
-            }
+                    Err(fault) => {
+                        outcome = Err(fault);
+                        0
+                    }
+                },
+            };
+            at += 1;
         });
         outcome
     }

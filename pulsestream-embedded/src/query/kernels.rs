@@ -45,6 +45,35 @@ pub(super) fn keep_listed(codes: &Codes, start: usize, table: &[u8], mask: &mut 
     }
 }
 
+/// Adds `width` times the code of each row to `sums`, for rows in a range.
+pub(super) fn add_codes(codes: &Codes, start: usize, width: u32, sums: &mut [u32]) {
+    fn add<T: Copy + Into<u32>>(codes: &[T], width: u32, sums: &mut [u32]) {
+        for (sum, code) in sums.iter_mut().zip(codes) {
+            *sum = sum.wrapping_add(width.wrapping_mul((*code).into()));
+        }
+    }
+    let end = start + sums.len();
+    match codes {
+        Codes::U8(codes) => add(&codes[start..end], width, sums),
+        Codes::U16(codes) => add(&codes[start..end], width, sums),
+        Codes::U32(codes) => add(&codes[start..end], width, sums),
+    }
+}
+
+/// Adds `width` times the code of each row to `sums`, for listed rows.
+pub(super) fn add_listed_codes(codes: &Codes, rows: &[u32], width: u32, sums: &mut [u32]) {
+    fn add<T: Copy + Into<u32>>(codes: &[T], rows: &[u32], width: u32, sums: &mut [u32]) {
+        for (sum, row) in sums.iter_mut().zip(rows) {
+            *sum = sum.wrapping_add(width.wrapping_mul(codes[*row as usize].into()));
+        }
+    }
+    match codes {
+        Codes::U8(codes) => add(codes, rows, width, sums),
+        Codes::U16(codes) => add(codes, rows, width, sums),
+        Codes::U32(codes) => add(codes, rows, width, sums),
+    }
+}
+
 /// How a number is compared with a literal; a missing number is NaN, for which every comparison is false.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Comparison {

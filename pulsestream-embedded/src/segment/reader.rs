@@ -455,12 +455,8 @@ impl<'a> SegmentRecords<'a> {
                 Ok((values, bytes))
             })
         };
-        let numbers = |field: NumberField, path: FieldPath| {
-            // The flag has no cached form as a number: its path answers with booleans.
-            if field == NumberField::CacheHit {
-                return segment.load_numbers(field).map(Arc::new);
-            }
-            cache.get(segment.inner.key, CacheKey::Numbers(path), || {
+        let numbers = |field| {
+            cache.get(segment.inner.key, CacheKey::Stored(field), || {
                 let values = segment.load_numbers(field)?;
                 let bytes = values.capacity() * 8;
                 Ok((values, bytes))
@@ -476,11 +472,11 @@ impl<'a> SegmentRecords<'a> {
                 ints(IntField::Severity)?,
             ],
             numbers: [
-                numbers(NumberField::ResponseTimeMs, FieldPath::ResponseTimeMs)?,
-                numbers(NumberField::StatusCode, FieldPath::StatusCode)?,
-                numbers(NumberField::RequestSizeBytes, FieldPath::RequestSizeBytes)?,
-                numbers(NumberField::ResponseSizeBytes, FieldPath::ResponseSizeBytes)?,
-                numbers(NumberField::CacheHit, FieldPath::CacheHit)?,
+                numbers(NumberField::ResponseTimeMs)?,
+                numbers(NumberField::StatusCode)?,
+                numbers(NumberField::RequestSizeBytes)?,
+                numbers(NumberField::ResponseSizeBytes)?,
+                numbers(NumberField::CacheHit)?,
             ],
             texts: texts.collect::<FaultResult<_>>()?,
         })
