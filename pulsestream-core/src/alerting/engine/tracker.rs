@@ -34,7 +34,8 @@ pub(super) struct Observed {
 #[derive(Debug)]
 pub(super) struct Tracker {
     pub(super) compiled: CompiledRule,
-    pub(super) series: Vec<Option<Series>>,
+    /// Boxed, so that the free places of a growing list are small.
+    pub(super) series: Vec<Option<Box<Series>>>,
     free: Vec<u32>,
     /// Slots by a keyed hash of the group key; a collision moves on by one.
     slots: HashedMap<u32>,
@@ -107,11 +108,11 @@ impl Tracker {
     fn insert(&mut self, hash: u64, series: Series) -> u32 {
         let slot = match self.free.pop() {
             Some(slot) => {
-                self.series[slot as usize] = Some(series);
+                self.series[slot as usize] = Some(Box::new(series));
                 slot
             }
             None => {
-                self.series.push(Some(series));
+                self.series.push(Some(Box::new(series)));
                 u32::try_from(self.series.len() - 1).unwrap_or(u32::MAX)
             }
         };
@@ -362,7 +363,7 @@ impl Tracker {
         self.primed.iter().for_each(|hash| out.bytes(&hash.to_le_bytes()));
         out.unsigned(self.notified.len() as u64);
         self.notified.iter().for_each(|at| out.signed(*at));
-        let mut series: Vec<&Series> = self.series.iter().flatten().collect();
+        let mut series: Vec<&Series> = self.series.iter().flatten().map(|series| &**series).collect();
         series.sort_by_key(|series| series.fingerprint);
         out.unsigned(series.len() as u64);
         for series in series {
