@@ -248,7 +248,7 @@ impl Builder {
         .with_server_channels(self.server_channels.clone())
         .with_max_rules(settings.alerting.max_rules);
         #[cfg(feature = "notify")]
-        let notifiers = standard_notifiers(self.egress, self.notifiers, &env)?;
+        let notifiers = standard_notifiers(self.egress, self.notifiers, &env);
         #[cfg(not(feature = "notify"))]
         let notifiers = self.notifiers;
         let parts = ProcessorParts {
@@ -297,16 +297,23 @@ fn standard_notifiers(
     egress: pulsestream_notify::egress::EgressPolicy,
     own: Vec<Arc<dyn Notifier>>,
     env: &Env,
-) -> Result<Vec<Arc<dyn Notifier>>> {
+) -> Vec<Arc<dyn Notifier>> {
     use pulsestream_notify::egress::EgressGuard;
     use pulsestream_notify::{HttpConfig, LogNotifier, SlackNotifier, WebhookNotifier};
 
     let guard = EgressGuard::new(egress);
-    let mut notifiers: Vec<Arc<dyn Notifier>> = vec![
-        Arc::new(LogNotifier::new()),
-        Arc::new(WebhookNotifier::new(guard.clone(), HttpConfig::default(), env.clone())?),
-        Arc::new(SlackNotifier::new(guard, HttpConfig::default(), env.clone())?),
-    ];
+    let mut notifiers: Vec<Arc<dyn Notifier>> = vec![Arc::new(LogNotifier::new())];
+    let webhook = WebhookNotifier::new(guard.clone(), HttpConfig::default(), env.clone());
+    let slack = SlackNotifier::new(guard, HttpConfig::default(), env.clone());
+    match (webhook, slack) {
+        (Ok(webhook), Ok(slack)) => {
+            notifiers.extend([Arc::new(webhook) as Arc<dyn Notifier>, Arc::new(slack)])
+        }
+        // A machine without certificates can do everything else.
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::warn!(%error, "webhook and Slack notifications cannot be delivered from this machine");
+        }
+    }
     notifiers.extend(own);
-    Ok(notifiers)
+    notifiers
 }
