@@ -16,6 +16,7 @@ mod client;
 mod config;
 mod counts;
 mod credentials;
+mod dashboard;
 mod failure;
 mod idempotency;
 mod input;

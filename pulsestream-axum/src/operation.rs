@@ -177,6 +177,7 @@ pub(crate) fn table(accounts: bool) -> Routes {
     crate::openapi::routes(&mut routes);
     crate::v1::routes(&mut routes, accounts);
     crate::v2::routes(&mut routes, accounts);
+    crate::dashboard::routes(&mut routes);
     routes
 }
 

@@ -1,6 +1,6 @@
 //! `/api/v1`: the shapes that clients in the field speak. They do not change.
 
-mod alerting;
+pub(crate) mod alerting;
 mod auth;
 mod dashboard;
 mod error;

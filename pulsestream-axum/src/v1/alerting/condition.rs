@@ -62,8 +62,11 @@ impl Stated<'_> {
             (Some(least), None) => marked(ThresholdOp::AtLeast, least),
             (None, Some(most)) => marked(ThresholdOp::AtMost, most),
             (None, None) => return Err(refuse("/min_count", "required", "is required, or max_count is")),
-            (Some(_), Some(_)) => {
-                return Err(refuse("/max_count", "unsupported", "takes a rule of its own beside min_count"));
+            (Some(least), Some(most)) if most < least => {
+                return Err(refuse("/max_count", "out_of_range", "must be at least min_count"));
+            }
+            (Some(least), Some(most)) => {
+                Condition { upto: Some(most), ..marked(ThresholdOp::AtLeast, least) }
             }
         };
         Ok((Quantity::Measure(Measure::Count), condition))
@@ -122,7 +125,11 @@ pub(super) fn shown(kind: &RuleKind) -> Value {
     let is_marked = condition.recovery == Some(condition.value);
     match quantity {
         Quantity::Measure(Measure::Count) if is_marked && condition.op == ThresholdOp::AtLeast => {
-            json!({"type": "count", "min_count": whole(condition.value)})
+            let mut shown = json!({"type": "count", "min_count": whole(condition.value)});
+            if let Some(most) = condition.upto {
+                shown["max_count"] = whole(most);
+            }
+            shown
         }
         Quantity::Measure(Measure::Count) if is_marked && condition.op == ThresholdOp::AtMost => {
             json!({"type": "count", "max_count": whole(condition.value)})
@@ -153,7 +160,7 @@ pub(super) fn threshold(kind: &RuleKind) -> Option<(f64, &'static str)> {
 
 /// A condition that a count or a pattern stands for.
 const fn marked(op: ThresholdOp, value: f64) -> Condition {
-    Condition { op, value, recovery: Some(value) }
+    Condition { op, value, recovery: Some(value), upto: None }
 }
 
 /// Status 400 or more.

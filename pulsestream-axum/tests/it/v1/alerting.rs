@@ -68,6 +68,7 @@ async fn every_condition_comes_back_as_it_was_stated() {
     let shop = server.tenant("shop").await;
     let conditions = [
         (json!({"type": "count", "max_count": 7}), None),
+        (json!({"type": "count", "min_count": 2, "max_count": 7}), None),
         (json!({"type": "threshold", "metric_field": "status_code"}), Some((400.5, ">="))),
         (json!({"type": "threshold", "metric_field": "duration_ms"}), Some((800.0, ">"))),
         (json!({"type": "threshold", "metric_field": "count"}), Some((3.0, "=="))),
@@ -96,10 +97,10 @@ async fn every_condition_comes_back_as_it_was_stated() {
     let active = server.call("GET", RULES, &shop.key, None).await.json();
     assert_eq!(active["total_count"], 0);
     let all = server
-        .call("GET", &format!("{RULES}?active_only=false&limit=2&offset=5"), &shop.key, None)
+        .call("GET", &format!("{RULES}?active_only=false&limit=2&offset=6"), &shop.key, None)
         .await
         .json();
-    assert_eq!((&all["total_count"], all["rules"].as_array().unwrap().len()), (&json!(6), 1));
+    assert_eq!((&all["total_count"], all["rules"].as_array().unwrap().len()), (&json!(7), 1));
 }
 
 #[tokio::test]

@@ -1,0 +1,110 @@
+//! `/api/v2/dashboard`.
+
+use serde_json::{Value, json};
+
+use crate::server::{Server, Shop};
+
+async fn shop_with_an_incident(server: &Server) -> Shop {
+    let shop = server.tenant("shop").await;
+    let rule = json!({"name": "=cmd|x", "severity": "high", "condition": {"type": "count", "min_count": 3}});
+    let rule = server.call("POST", "/api/v1/alerting/rules", &shop.key, Some(&rule)).await.json();
+    let event = |service: &str, status: u16| {
+        json!({
+            "event_type": "api_call", "title": "t", "source": {"service": service, "endpoint": "/a", "method": "GET"},
+            "metrics": {"status_code": status, "response_time_ms": 20}
+        })
+    };
+    let events = json!({"events": [event("good", 200), event("good", 200), event("bad", 500)]});
+    server.call("POST", "/api/v1/ingestion/events/batch", &shop.key, Some(&events)).await;
+    let test = format!("/api/v1/alerting/rules/{}/test", rule["rule_id"].as_str().unwrap());
+    assert!(server.call("POST", &test, &shop.key, None).await.json()["alert_id"].is_string());
+    shop
+}
+
+async fn get(server: &Server, shop: &Shop, path: &str) -> Value {
+    let answer = server.call("GET", &format!("/api/v2/dashboard/{path}"), &shop.key, None).await;
+    assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+    answer.json()
+}
+
+#[tokio::test]
+async fn alerts_come_from_the_real_alerts() {
+    let server = Server::start().await;
+    let shop = shop_with_an_incident(&server).await;
+    let mut summary = get(&server, &shop, "alerts/summary").await;
+    let recent = summary["recent_alerts"].take();
+    assert_eq!(
+        summary,
+        json!({
+            "total_alerts": 1, "critical_count": 1, "warning_count": 0, "info_count": 0, "recent_alerts": null,
+            "alert_trends": {
+                "total_alerts": 1, "critical_count": 1, "warning_count": 0, "info_count": 0, "alerts_today": 1,
+                "alerts_this_week": 1, "alerts_this_month": 1, "trend_direction": "increasing"
+            },
+            "last_updated": "2026-01-15T12:00:00Z",
+        })
+    );
+    let names: Vec<_> = recent[0].as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(names, ["id", "message", "rule_name", "severity", "status", "title", "triggered_at"]);
+    assert_eq!((&recent[0]["severity"], &recent[0]["status"]), (&json!("critical"), &json!("active")));
+}
+
+#[tokio::test]
+async fn metrics_and_overview_are_measured() {
+    let server = Server::start().await;
+    let shop = shop_with_an_incident(&server).await;
+    assert_eq!(
+        get(&server, &shop, "metrics/real-time").await,
+        json!({
+            "event_volume": {"2026-01-15T12:00:00Z": 3}, "response_times": {"/a": 20.0},
+            "error_rates": {"good": 0.0, "bad": 100.0},
+            "throughput": {"2026-01-15T12:00:00Z": 3_000_000.0}, "last_updated": "2026-01-15T12:00:00Z",
+        })
+    );
+    let overview = get(&server, &shop, "overview").await;
+    let health = &overview["system_health"];
+    assert_eq!(health["overall_status"], "critical");
+    assert_eq!(health["services"], json!({"good": "healthy", "bad": "critical", "pulsestream": "healthy"}));
+    assert_eq!(health["performance_metrics"][1]["metric_name"], "error_rate");
+    assert_eq!(health["performance_metrics"][1]["trend"], "up");
+    assert_eq!(overview["alert_summary"]["total_alerts"], 1);
+    assert_eq!(overview["performance_summary"]["p95_response_time_ms"], 20.0);
+    for widget in ["alerts", "metrics", "health", "performance"] {
+        let shown = get(&server, &shop, &format!("widgets/{widget}")).await;
+        assert_eq!((&shown["widget_id"], &shown["tenant_id"]), (&json!(widget), &json!(shop.id)));
+        assert!(shown["data"].is_object());
+    }
+    let unknown = server.call("GET", "/api/v2/dashboard/widgets/none", &shop.key, None).await;
+    assert_eq!((unknown.status.as_u16(), unknown.header("content-type")), (404, "application/problem+json"));
+    let dashboard = server.get("/api/v2/dashboard/health").await.json();
+    assert_eq!(
+        dashboard,
+        json!({"status": "healthy", "service": "dashboard_v2", "timestamp": "2026-01-15T12:00:00Z"})
+    );
+}
+
+#[tokio::test]
+async fn exports_are_files_of_their_format() {
+    let server = Server::start().await;
+    let shop = shop_with_an_incident(&server).await;
+    let export = |format: &str| {
+        let path = format!("/api/v2/dashboard/export/{format}");
+        let (server, key) = (&server, shop.key.clone());
+        async move { server.call("GET", &path, &key, None).await }
+    };
+    let file = export("json").await;
+    assert_eq!(file.json()["alert_summary"]["total_alerts"], 1);
+    assert_eq!(file.header("content-disposition"), "attachment; filename=\"dashboard.json\"");
+    let file = export("csv").await;
+    assert!(file.header("content-type").starts_with("text/csv"));
+    assert!(file.text().starts_with("name,value\r\n"));
+    assert!(
+        file.text().contains("alert_summary.recent_alerts.0.rule_name,\"'=cmd|x\"\r\n"),
+        "{}",
+        file.text()
+    );
+    let file = export("pdf").await;
+    assert_eq!(file.header("content-type"), "application/pdf");
+    assert!(file.body.starts_with(b"%PDF-1.4") && file.text().contains("alert_summary.total_alerts"));
+    assert_eq!(export("docx").await.status, 404);
+}
