@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pulsestream_core::env::Env;
 use pulsestream_core::error::{Error, ErrorKind, Result};
-use pulsestream_core::ports::event_store::Durability;
+use pulsestream_core::ports::event_store::{Durability, PARTITIONS};
 
 use crate::alert_store::PostgresAlertStore;
 use crate::config::{Identifier, PostgresConfig};
@@ -55,6 +55,7 @@ impl Postgres {
         check_version(&database).await?;
         migrate(&database).await?;
         check_role(&database).await?;
+        check_log(&database).await?;
         let durability = durability(&database).await?;
         if durability < Durability::Durable {
             tracing::warn!(
@@ -172,6 +173,40 @@ async fn check_role(database: &Arc<Database>) -> Result<()> {
         reason,
         "row-level security has no effect for this role; tenants are kept apart by queries alone"
     );
+    Ok(())
+}
+
+/// Refuses a log that was restored into another cluster, where the numbers of transactions start anew: its events would wait for
+/// transactions that are far ahead, and new ones would lie behind the checkpoints.
+async fn check_log(database: &Arc<Database>) -> Result<()> {
+    let schema = database.schema().to_owned();
+    let is_foreign = database
+        .read(OPERATION, Scope::Processor, {
+            let schema = schema.clone();
+            move |connection| {
+                // One look into the index for each partition.
+                let sql = format!(
+                    "select coalesce(max(newest.xid), 0) >= pg_snapshot_xmax(pg_current_snapshot())::text::bigint \
+                     from generate_series(0, {last}) as number cross join lateral (select max(xid) as xid \
+                     from {schema}.event_keys where partition = number) as newest",
+                    last = PARTITIONS - 1,
+                );
+                Box::pin(async move {
+                    let row = bound_once(sql, &[]).fetch_one(connection).await?;
+                    Ok(Columns::new(&row).bool()?)
+                })
+            }
+        })
+        .await?;
+    if is_foreign {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            OPERATION,
+            "the log comes from another cluster; as the owner, set xid to 2 in event_keys and empty checkpoints, and \
+             processors read it again from the start",
+        )
+        .with_context("schema", schema));
+    }
     Ok(())
 }
 

@@ -4,18 +4,17 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use pulsestream_core::env::Env;
 use pulsestream_core::error::{Error, ErrorKind, Result};
 use pulsestream_core::id::TenantId;
-use pulsestream_core::time::micros;
-use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgRow};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, Postgres};
 
 use crate::config::PostgresConfig;
+use crate::connection::{Lease, Suspicion};
 use crate::error::{Fault, Phase, from_sqlx};
 use crate::wire::Param;
 
@@ -57,12 +56,6 @@ pub(crate) struct Database {
     env: Env,
     closed: AtomicBool,
     suspicion: Arc<Suspicion>,
-}
-
-/// When a connection broke for the last time: all that are older may be broken as well.
-#[derive(Debug, Default)]
-struct Suspicion {
-    broke_at_micros: AtomicU64,
 }
 
 impl fmt::Debug for Database {
@@ -404,46 +397,6 @@ impl Database {
             Ok(value)
         })
         .await
-    }
-}
-
-impl Suspicion {
-    fn broke(&self, now: Duration) {
-        let now = u64::try_from(micros(now)).unwrap_or_default();
-        self.broke_at_micros.fetch_max(now.max(1), Ordering::AcqRel);
-    }
-
-    /// Returns whether a connection of this age was there when one broke.
-    fn is_older(&self, now: Duration, age: Duration) -> bool {
-        let broke_at = self.broke_at_micros.load(Ordering::Acquire);
-        let opened_at = micros(now).saturating_sub(micros(age));
-        broke_at > 0 && i64::try_from(broke_at).is_ok_and(|broke_at| opened_at <= broke_at)
-    }
-}
-
-/// A connection that goes back to its pool only when somebody says that it is clean; otherwise, also after a panic or when the
-/// runtime stops, it is closed.
-struct Lease(Option<PoolConnection<Postgres>>);
-
-impl Lease {
-    fn new(connection: PoolConnection<Postgres>) -> Self {
-        Self(Some(connection))
-    }
-
-    fn connection(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
-        self.0.as_deref_mut().ok_or(sqlx::Error::PoolClosed)
-    }
-
-    fn give_back(mut self) {
-        self.0.take();
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        if let Some(mut connection) = self.0.take() {
-            connection.close_on_drop();
-        }
     }
 }
 

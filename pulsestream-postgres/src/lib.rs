@@ -14,6 +14,7 @@
 mod alert_store;
 mod config;
 mod connect;
+mod connection;
 mod coordinator;
 mod database;
 mod error;

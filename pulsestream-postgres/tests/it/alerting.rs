@@ -25,7 +25,7 @@ use pulsestream_core::ports::outbox::{
 };
 use pulsestream_core::time::{TimeRange, Timestamp};
 
-use crate::support::{config, connect, fresh_schema, with_server};
+use crate::support::{config, connect, connect_as_app, fresh_schema, with_server};
 
 /// Two stores that must answer the same.
 struct Pair {
@@ -390,7 +390,7 @@ impl Pair {
 fn random_operations_answer_as_over_the_key_value_port() {
     with_server(|url| async move {
         for seed in 0..4 {
-            let postgres = connect(&url, config(fresh_schema())).await;
+            let postgres = connect_as_app(&url, config(fresh_schema())).await;
             let memory = Arc::new(MemoryKeyValue::new());
             let pair = Pair {
                 alerts: [postgres.alert_store(), Arc::new(KeyValueAlertStore::new(memory.clone()))],

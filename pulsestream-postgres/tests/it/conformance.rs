@@ -1,4 +1,4 @@
-//! The conformance suites, each case in a schema of its own.
+//! The conformance suites, each case in a schema of its own, as a role that row-level security holds for.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -14,7 +14,7 @@ use pulsestream_core::testkit::{
 };
 use pulsestream_postgres::Identifier;
 
-use crate::support::{config, connect, fresh_schema, url, with_server};
+use crate::support::{config, connect_as_app, fresh_schema, url, with_server};
 
 #[derive(Debug)]
 struct Leases;
@@ -22,7 +22,7 @@ struct Leases;
 #[async_trait]
 impl CoordinatorHarness for Leases {
     async fn open(&self) -> Arc<dyn Coordinator> {
-        connect(&url().unwrap(), config(fresh_schema())).await.coordinator()
+        connect_as_app(&url().unwrap(), config(fresh_schema())).await.coordinator()
     }
 
     /// The server keeps the time.
@@ -51,7 +51,7 @@ struct Live;
 #[async_trait]
 impl LiveBusHarness for Live {
     async fn open(&self) -> Arc<dyn LiveBus> {
-        let postgres = connect(&url().unwrap(), config(fresh_schema())).await;
+        let postgres = connect_as_app(&url().unwrap(), config(fresh_schema())).await;
         postgres.live_bus(self.capacity()).await.unwrap()
     }
 
@@ -72,7 +72,7 @@ struct Identities;
 #[async_trait]
 impl IdentityStoreHarness for Identities {
     async fn open(&self) -> Arc<dyn IdentityStore> {
-        connect(&url().unwrap(), config(fresh_schema())).await.identity_store()
+        connect_as_app(&url().unwrap(), config(fresh_schema())).await.identity_store()
     }
 
     fn block_on(&self, future: BoxFuture<'static, ()>) {
@@ -96,7 +96,7 @@ impl Harness {
     async fn open_in(&self, schema: Identifier) -> Arc<dyn EventStore> {
         let url = url().unwrap();
         let store: Arc<dyn EventStore> =
-            connect(&url, config(schema.clone())).await.event_store().await.unwrap();
+            connect_as_app(&url, config(schema.clone())).await.event_store().await.unwrap();
         self.schemas.lock().unwrap().insert(address(&store), schema);
         store
     }

@@ -128,18 +128,18 @@ fn a_lock_that_is_not_free_in_time_is_unavailable_and_a_long_statement_a_timeout
         let config = PostgresConfig { lock_timeout: Duration::from_millis(100), ..config(fresh_schema()) };
         let schema = config.schema.clone();
         let store = connect(&url, config.clone()).await.event_store().await.unwrap();
+        let short = PostgresConfig {
+            lock_timeout: Duration::from_secs(20),
+            statement_timeout: Duration::from_secs(1),
+            ..config
+        };
+        let impatient = connect(&url, short).await.event_store().await.unwrap();
         let tenant = TenantId::from_name("locked");
         let mut blocker = direct(&url).await;
         execute(&mut blocker, &format!("begin; lock table {schema}.event_keys in access exclusive mode"))
             .await;
         let error = store.append(tenant, vec![event("a", 1)], AppendOptions::default()).await.unwrap_err();
         assert_eq!((error.kind(), error.retry_after().is_some()), (ErrorKind::Unavailable, true), "{error}");
-        let short = PostgresConfig {
-            lock_timeout: Duration::from_secs(20),
-            statement_timeout: Duration::from_millis(100),
-            ..config
-        };
-        let impatient = connect(&url, short).await.event_store().await.unwrap();
         let error =
             impatient.append(tenant, vec![event("a", 1)], AppendOptions::default()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");

@@ -8,7 +8,9 @@ use pulsestream_core::query::FindQuery;
 use pulsestream_postgres::{Identifier, Postgres, PostgresConfig};
 use sqlx::{AssertSqlSafe, Executor, PgConnection, Row};
 
-use crate::support::{config, connect, direct, event, execute, fresh_schema, number, stored, with_server};
+use crate::support::{
+    config, connect, direct, event, execute, fresh_schema, number, stored, url_as, with_server,
+};
 
 /// Makes a role that owns nothing, migrates as the owner, and returns the URL to connect with as that role.
 async fn as_app_role(url: &str, schema: &Identifier) -> String {
@@ -17,9 +19,7 @@ async fn as_app_role(url: &str, schema: &Identifier) -> String {
     execute(&mut owner, &format!("create role {role} login password 'app'")).await;
     let config = PostgresConfig { app_role: Some(role.parse().unwrap()), ..config(schema.clone()) };
     connect(url, config).await.close().await;
-    let (scheme, rest) = url.split_once("://").unwrap();
-    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
-    format!("{scheme}://{role}:app@{host}")
+    url_as(url, &role, "app")
 }
 
 async fn drop_role(url: &str, schema: &Identifier) {

@@ -2,9 +2,11 @@
 
 use pulsestream_core::env::Env;
 use pulsestream_core::error::ErrorKind;
+use pulsestream_core::id::TenantId;
+use pulsestream_core::ports::event_store::{AppendOptions, EventStore, Partition, Position, TailOptions};
 use pulsestream_postgres::{Postgres, PostgresConfig};
 
-use crate::support::{config, connect, direct, execute, fresh_schema, number, with_server};
+use crate::support::{config, connect, direct, event, execute, fresh_schema, number, with_server};
 
 #[test]
 fn eight_at_once_migrate_once() {
@@ -80,5 +82,33 @@ fn without_migrate_a_missing_schema_is_refused() {
         let error = Postgres::connect(&url, config, Env::system()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
         assert!(error.message().contains("older"), "{error}");
+    });
+}
+
+#[test]
+fn a_log_of_another_cluster_is_refused_until_it_starts_anew() {
+    with_server(|url| async move {
+        let schema = fresh_schema();
+        let tenant = TenantId::from_name("restored");
+        let postgres = connect(&url, config(schema.clone())).await;
+        let store = postgres.event_store().await.unwrap();
+        let batch = (0..5).map(|second| event(&format!("{second}"), second)).collect();
+        store.append(tenant, batch, AppendOptions::default()).await.unwrap();
+        postgres.close().await;
+        let mut owner = direct(&url).await;
+        // As if the other cluster had been older.
+        execute(&mut owner, &format!("update {schema}.event_keys set xid = xid + 1000000000000")).await;
+        let error = Postgres::connect(&url, config(schema.clone()), Env::system()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.message().contains("another cluster"), "{error}");
+        // What the message says.
+        execute(
+            &mut owner,
+            &format!("update {schema}.event_keys set xid = 2; delete from {schema}.checkpoints"),
+        )
+        .await;
+        let store = connect(&url, config(schema)).await.event_store().await.unwrap();
+        let log = store.tail(Partition::of(tenant), Position::START, TailOptions::default()).await.unwrap();
+        assert_eq!(log.events.len(), 5);
     });
 }

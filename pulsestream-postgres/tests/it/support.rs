@@ -64,6 +64,30 @@ pub(crate) async fn connect(url: &str, config: PostgresConfig) -> Postgres {
     Postgres::connect(url, config, Env::system()).await.unwrap()
 }
 
+/// Migrates as the owner and connects as a role that owns nothing, so that row-level security holds.
+pub(crate) async fn connect_as_app(url: &str, config: PostgresConfig) -> Postgres {
+    static MADE: tokio::sync::OnceCell<()> = tokio::sync::OnceCell::const_new();
+    const ROLE: &str = "ps_test_app";
+    MADE.get_or_init(|| async {
+        let sql = format!(
+            "do $$ begin create role {ROLE} login password '{ROLE}'; exception when duplicate_object then null; end $$"
+        );
+        execute(&mut direct(url).await, &sql).await;
+    })
+    .await;
+    let as_owner = PostgresConfig { app_role: Some(ROLE.parse().unwrap()), ..config.clone() };
+    connect(url, as_owner).await.close().await;
+    let as_app = PostgresConfig { migrate: false, require_rls: true, ..config };
+    connect(&url_as(url, ROLE, ROLE), as_app).await
+}
+
+/// Returns the URL for another role.
+pub(crate) fn url_as(url: &str, role: &str, password: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap();
+    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+    format!("{scheme}://{role}:{password}@{host}")
+}
+
 /// Connects beside the library.
 pub(crate) async fn direct(url: &str) -> PgConnection {
     PgConnection::connect(url).await.unwrap()
