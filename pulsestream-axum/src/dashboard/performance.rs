@@ -33,7 +33,7 @@ pub(crate) struct RealTime {
     response_times: BTreeMap<String, f64>,
     /// Percent of the events that are errors, by service.
     error_rates: BTreeMap<String, f64>,
-    /// Events per second, by minute.
+    /// Events per second over whole minutes, by minute.
     throughput: BTreeMap<String, f64>,
     #[schema(value_type = String, format = DateTime)]
     last_updated: Timestamp,
@@ -54,7 +54,7 @@ pub(super) async fn real_time_of(app: &App, tenant: TenantId) -> Answer<RealTime
     let minutes = AggregateQuery {
         range,
         bucket: Some(Bucket::Fixed(MINUTE)),
-        measures: vec![Measure::Count, Measure::Rate],
+        measures: vec![Measure::Count],
         ..AggregateQuery::default()
     };
     let (minutes, response_times, error_rates) = tokio::try_join!(
@@ -62,20 +62,20 @@ pub(super) async fn real_time_of(app: &App, tenant: TenantId) -> Answer<RealTime
         by(app, tenant, range, FieldPath::SourceEndpoint, Measure::Avg(FieldPath::ResponseTimeMs)),
         by(app, tenant, range, FieldPath::SourceService, Measure::ErrorRate),
     )?;
-    let by_minute = |row: &AggregateRow, index: usize| {
-        let value = row.values.get(index).copied().flatten().unwrap_or_default();
+    let by_minute = |row: &AggregateRow| {
+        let value = row.values.first().copied().flatten().unwrap_or_default();
         row.bucket.map(|start| (start.to_string(), value))
     };
     Ok(RealTime {
-        event_volume: minutes
-            .rows
-            .iter()
-            .filter_map(|row| by_minute(row, 0))
-            .map(|(at, n)| (at, n as u64))
-            .collect(),
+        event_volume: minutes.rows.iter().filter_map(by_minute).map(|(at, n)| (at, n as u64)).collect(),
         response_times,
         error_rates: error_rates.into_iter().map(|(name, share)| (name, share * 100.0)).collect(),
-        throughput: minutes.rows.iter().filter_map(|row| by_minute(row, 1)).collect(),
+        throughput: minutes
+            .rows
+            .iter()
+            .filter_map(by_minute)
+            .map(|(at, n)| (at, n / MINUTE.as_secs_f64()))
+            .collect(),
         last_updated: app.ps.env().now(),
     })
 }
