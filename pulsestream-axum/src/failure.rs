@@ -93,6 +93,12 @@ impl Failure {
         Self::new(StatusCode::BAD_REQUEST, code, Error::new(ErrorKind::Invalid, "http.request", message))
     }
 
+    /// The thing is not in the version that the request is about.
+    pub(crate) fn precondition_failed(message: &'static str) -> Self {
+        let error = Error::new(ErrorKind::Conflict, "http.precondition", message);
+        Self::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", error)
+    }
+
     /// The request is well formed and contradicts an earlier one.
     pub(crate) fn unprocessable(code: &'static str, message: &'static str) -> Self {
         Self::new(

@@ -137,9 +137,11 @@ fn responses(operation: &Operation, version: &str, schemas: &mut Map<String, Val
         let schema = answer.schema.map_or_else(|| json!({}), |schema| schema(schemas));
         let description =
             crate::status::title(axum::http::StatusCode::from_u16(answer.status).unwrap_or_default());
-        let mut content = Map::new();
-        content.insert(answer.media_type.to_owned(), json!({"schema": schema}));
-        responses.insert(answer.status.to_string(), json!({"description": description, "content": content}));
+        let mut response = json!({"description": description});
+        if !answer.media_type.is_empty() {
+            response["content"] = json!({answer.media_type: {"schema": schema}});
+        }
+        responses.insert(answer.status.to_string(), response);
     }
     let mut failures = operation.failures.clone();
     if operation.access.action().is_some() {

@@ -35,6 +35,7 @@ pub struct Operation {
 #[derive(Debug, Clone)]
 pub(crate) struct AnswerDoc {
     pub(crate) status: u16,
+    /// Empty for an answer without a body.
     pub(crate) media_type: &'static str,
     pub(crate) schema: Option<SchemaOf>,
 }
@@ -69,6 +70,11 @@ impl Operation {
     pub(crate) fn gives_media(&mut self, status: u16, media_type: &'static str) -> &mut Self {
         self.answers.push(AnswerDoc { status, media_type, schema: None });
         self
+    }
+
+    /// Says that a success has no body.
+    pub(crate) fn gives_nothing(&mut self, status: u16) -> &mut Self {
+        self.gives_media(status, "")
     }
 
     /// Names statuses of failures beyond those that every operation has.

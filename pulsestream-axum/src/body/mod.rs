@@ -48,7 +48,7 @@ impl FromRequest<App> for JsonBytes {
 }
 
 /// Returns whether a body is JSON by its type. Clients that send no type at all send JSON.
-fn is_json(headers: &HeaderMap) -> bool {
+pub(crate) fn is_json(headers: &HeaderMap) -> bool {
     if !headers.contains_key(header::CONTENT_TYPE) {
         return true;
     }

@@ -8,3 +8,4 @@ mod record;
 mod server;
 mod service;
 mod v1;
+mod v2;

@@ -138,6 +138,8 @@ impl Server {
 
 pub(crate) async fn send(router: Router, request: Request<Body>) -> Response {
     let (parts, body) = router.oneshot(request).await.unwrap().into_parts();
-    let body = body.collect().await.unwrap().to_bytes().to_vec();
+    // A stream of events has no end to read to.
+    let is_stream = parts.headers.get(header::CONTENT_TYPE).is_some_and(|value| value == "text/event-stream");
+    let body = if is_stream { Vec::new() } else { body.collect().await.unwrap().to_bytes().to_vec() };
     Response { status: parts.status, headers: parts.headers, body }
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::AuthService;
 use crate::auth::jwt::TokenCodec;
 use crate::auth::keyring::Keyring;
-use crate::auth::secret::SecretBytes;
+use crate::auth::mac::hmac_sha256;
+use crate::auth::secret::{Digest256, SecretBytes};
 use crate::auth::settings::AuthSettings;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
@@ -91,6 +92,18 @@ impl Loaded {
 }
 
 impl AuthService {
+    /// Returns HMAC-SHA256 of the parts, each with its length, under a secret that every process of the deployment has and that
+    /// stays when the signing key is replaced. Seals of different purposes have nothing to do with each other.
+    pub fn seal(&self, purpose: &str, parts: &[&[u8]]) -> Digest256 {
+        let all = [purpose.as_bytes()].into_iter().chain(parts.iter().copied());
+        let mut text = Vec::new();
+        for part in all {
+            text.extend_from_slice(&(part.len() as u64).to_be_bytes());
+            text.extend_from_slice(part);
+        }
+        Digest256::new(hmac_sha256(self.0.ring.pepper().expose(), &[b"pulsestream seal v1\0", &text]))
+    }
+
     /// Replaces the signing key.
     ///
     /// # Errors

@@ -1,0 +1,204 @@
+//! `/api/v2/channels`. Secrets go in and never come out.
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use pulsestream_core::FieldError;
+use pulsestream_core::alerting::{
+    Channel, ChannelConfig, Delivery, NotificationContent, NotificationKind, SecretText,
+};
+use pulsestream_core::id::{ChannelId, DeliveryId, TenantId};
+use pulsestream_core::ports::alert_store::PutMode;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::part;
+use super::shapes::ChannelView;
+use crate::access::Caller;
+use crate::app::App;
+use crate::failure::{Answer, Failure};
+use crate::input::{Json, Params};
+use crate::v2::etag::{require_match, versioned};
+
+/// Stands for a secret that is stored.
+const MASK: &str = "***";
+
+/// A place where notifications go.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ChannelIn {
+    /// Unique within the tenant.
+    #[schema(min_length = 1, max_length = 200)]
+    name: String,
+    /// `{"type": "webhook", "url", "secrets"?, "headers"?}`, `{"type": "slack", "url"}`, `{"type": "email", "to": [..]}`,
+    /// `{"type": "log"}`, or `{"type": "custom", "kind", "settings"?}`. Headers are pairs of name and value.
+    #[schema(value_type = Object)]
+    config: Value,
+    /// Whether alerts that end are told too.
+    #[serde(default = "yes")]
+    #[schema(default = true)]
+    send_resolved: bool,
+    /// How many deliveries may be under way at once.
+    #[schema(minimum = 1, maximum = 1000)]
+    max_concurrency: Option<u16>,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+/// The channels.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ChannelsOut {
+    #[schema(value_type = Vec<ChannelView>)]
+    channels: Vec<Channel>,
+}
+
+/// The delivery of a test.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct TestOut {
+    /// What became of it is at `/api/v2/deliveries/{delivery_id}`.
+    #[schema(value_type = String)]
+    delivery_id: DeliveryId,
+}
+
+pub(super) async fn list(State(app): State<App>, caller: Caller) -> Answer<axum::Json<ChannelsOut>> {
+    let channels = app.ps.alert_store().channels(caller.tenant()).await?;
+    Ok(axum::Json(ChannelsOut { channels: channels.iter().map(Channel::masked).collect() }))
+}
+
+pub(super) async fn create(
+    State(app): State<App>,
+    caller: Caller,
+    Json(body): Json<ChannelIn>,
+) -> Answer<Response> {
+    let id = ChannelId::from_u128(app.ps.env().uuid_v7()?);
+    let mut channel = body.into_channel(id, None)?;
+    channel.created_at = app.ps.env().now();
+    channel.updated_at = channel.created_at;
+    let channel = app.ps.alert_store().put_channel(caller.tenant(), channel, PutMode::Create).await?;
+    Ok(versioned(StatusCode::CREATED, channel.version, &channel.masked()))
+}
+
+pub(super) async fn get(State(app): State<App>, caller: Caller, params: Params) -> Answer<Response> {
+    let channel = stored(&app, caller.tenant(), &params).await?;
+    Ok(versioned(StatusCode::OK, channel.version, &channel.masked()))
+}
+
+pub(super) async fn replace(
+    State(app): State<App>,
+    caller: Caller,
+    headers: HeaderMap,
+    params: Params,
+    Json(body): Json<ChannelIn>,
+) -> Answer<Response> {
+    let old = stored(&app, caller.tenant(), &params).await?;
+    require_match(&headers, old.version)?;
+    let mut channel = body.into_channel(old.id, Some(&old))?;
+    channel.created_at = old.created_at;
+    channel.updated_at = app.ps.env().now();
+    let mode = PutMode::Replace { version: old.version };
+    let channel = app.ps.alert_store().put_channel(caller.tenant(), channel, mode).await?;
+    Ok(versioned(StatusCode::OK, channel.version, &channel.masked()))
+}
+
+pub(super) async fn delete(
+    State(app): State<App>,
+    caller: Caller,
+    headers: HeaderMap,
+    params: Params,
+) -> Answer<StatusCode> {
+    let channel = stored(&app, caller.tenant(), &params).await?;
+    require_match(&headers, channel.version)?;
+    let was_there = app.ps.alert_store().delete_channel(caller.tenant(), channel.id).await?;
+    if was_there { Ok(StatusCode::NO_CONTENT) } else { Err(unknown()) }
+}
+
+pub(super) async fn test(
+    State(app): State<App>,
+    caller: Caller,
+    params: Params,
+) -> Answer<(StatusCode, axum::Json<TestOut>)> {
+    let channel = stored(&app, caller.tenant(), &params).await?;
+    let content = NotificationContent {
+        kind: NotificationKind::Test,
+        title: "Test notification".into(),
+        message: format!("The channel {} works.", channel.name).into(),
+        group: Default::default(),
+        alerts: Vec::new(),
+        omitted: 0,
+    };
+    let (delivery_id, now) = (DeliveryId::from_u128(app.ps.env().uuid_v7()?), app.ps.env().now());
+    let delivery = Delivery::new(delivery_id, channel.id, channel.name, content, now, now);
+    app.ps.outbox().enqueue(caller.tenant(), vec![delivery]).await?;
+    Ok((StatusCode::ACCEPTED, axum::Json(TestOut { delivery_id })))
+}
+
+impl ChannelIn {
+    fn into_channel(self, id: ChannelId, old: Option<&Channel>) -> Answer<Channel> {
+        let config = part::<ChannelConfig>(self.config, "/config");
+        let mut config = config.map_err(|field| Failure::invalid_body(vec![field]))?;
+        if let Some(old) = old {
+            keep_secrets(&mut config, &old.config);
+        }
+        if has_mask(&config) {
+            let message =
+                "`***` stands for a stored secret, and there is none for this address: send the secret";
+            return Err(Failure::invalid_body(vec![FieldError::new("/config", "masked_secret", message)]));
+        }
+        let mut channel = Channel::new(id, self.name, config);
+        channel.send_resolved = self.send_resolved;
+        channel.max_concurrency = self.max_concurrency;
+        channel.validate()?;
+        Ok(channel)
+    }
+}
+
+/// Puts stored secrets where the mask stands: by place for signing secrets, by name for headers. Only where the receiver stays
+/// the same: a secret never goes to another address because somebody changed the address.
+fn keep_secrets(new: &mut ChannelConfig, old: &ChannelConfig) {
+    match (new, old) {
+        (
+            ChannelConfig::Webhook { url, secrets, headers },
+            ChannelConfig::Webhook { url: old_url, secrets: old_secrets, headers: old_headers },
+        ) if url == old_url => {
+            for (new, old) in secrets.iter_mut().zip(old_secrets).filter(|(new, _)| is_masked(new)) {
+                new.clone_from(old);
+            }
+            for (name, value) in headers.iter_mut().filter(|(_, value)| is_masked(value)) {
+                if let Some((_, old)) = old_headers.iter().find(|(old, _)| old.eq_ignore_ascii_case(name)) {
+                    value.clone_from(old);
+                }
+            }
+        }
+        (ChannelConfig::Slack { url }, ChannelConfig::Slack { url: old }) if is_masked(url) => {
+            url.clone_from(old);
+        }
+        _ => {}
+    }
+}
+
+fn is_masked(secret: &SecretText) -> bool {
+    secret.expose() == MASK
+}
+
+/// Returns whether the mask stands where a secret belongs.
+fn has_mask(config: &ChannelConfig) -> bool {
+    match config {
+        ChannelConfig::Webhook { secrets, headers, .. } => {
+            secrets.iter().any(is_masked) || headers.iter().any(|(_, value)| is_masked(value))
+        }
+        ChannelConfig::Slack { url } => is_masked(url),
+        _ => false,
+    }
+}
+
+async fn stored(app: &App, tenant: TenantId, params: &Params) -> Answer<Channel> {
+    let id: ChannelId = params.id("channel_id", unknown)?;
+    app.ps.alert_store().channel(tenant, id).await?.ok_or_else(unknown)
+}
+
+fn unknown() -> Failure {
+    Failure::not_found("channels.get", "there is no such channel")
+}

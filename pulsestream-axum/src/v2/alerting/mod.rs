@@ -1,0 +1,209 @@
+//! Rules, alerts, silences, channels and deliveries.
+
+mod alerts;
+mod channels;
+mod deliveries;
+mod rule_in;
+mod rules;
+mod shapes;
+mod silences;
+
+use pulsestream_core::auth::Action;
+use pulsestream_core::{Error, FieldError};
+use serde::de::DeserializeOwned;
+
+use crate::access::{Access, Caller};
+use crate::operation::Routes;
+
+const READ: Access = Access::May(Action::ReadAlerts);
+const WRITE: Access = Access::May(Action::WriteRules);
+const HANDLE: Access = Access::May(Action::HandleAlerts);
+
+/// Adds the operations.
+pub(super) fn routes(routes: &mut Routes) {
+    rule_routes(routes);
+    alert_routes(routes);
+    silence_routes(routes);
+    channel_routes(routes);
+    delivery_routes(routes);
+}
+
+fn rule_routes(routes: &mut Routes) {
+    routes
+        .get("/api/v2/rules", READ, rules::list)
+        .does("Lists rules, in the order of their creation.")
+        .query::<rules::RuleListQuery>()
+        .gives::<rules::RulePageOut>(200)
+        .fails(&[400]);
+    routes
+        .post("/api/v2/rules", WRITE, rules::create)
+        .does("Makes a rule, from the text form or from JSON.")
+        .takes::<rule_in::RuleIn>()
+        .gives::<shapes::RuleView>(201)
+        .fails(&[409]);
+    routes
+        .post("/api/v2/rules/explain", READ, rules::explain)
+        .does("Says what the text form of a rule means, and stores nothing.")
+        .takes::<rules::ExplainIn>()
+        .gives::<rules::ExplainOut>(200);
+    routes
+        .get("/api/v2/rules/{rule_id}", READ, rules::get)
+        .does("Returns a rule, with its version as ETag.")
+        .gives::<shapes::RuleView>(200);
+    routes
+        .put("/api/v2/rules/{rule_id}", WRITE, rules::replace)
+        .does("Replaces a rule; If-Match guards against changes of others.")
+        .takes::<rule_in::RuleIn>()
+        .gives::<shapes::RuleView>(200)
+        .fails(&[409, 412]);
+    routes
+        .delete("/api/v2/rules/{rule_id}", WRITE, rules::delete)
+        .does("Deletes a rule; its alerts stay.")
+        .gives_nothing(204)
+        .fails(&[412]);
+    routes
+        .post("/api/v2/rules/{rule_id}/enable", WRITE, rules::enable)
+        .does("Switches a rule on.")
+        .gives::<shapes::RuleView>(200)
+        .fails(&[409, 412]);
+    routes
+        .post("/api/v2/rules/{rule_id}/disable", WRITE, rules::disable)
+        .does("Switches a rule off.")
+        .gives::<shapes::RuleView>(200)
+        .fails(&[409, 412]);
+}
+
+fn alert_routes(routes: &mut Routes) {
+    routes
+        .get("/api/v2/alerts", READ, alerts::list)
+        .does("Lists alerts, those that started last first.")
+        .query::<alerts::AlertListQuery>()
+        .gives::<alerts::AlertPageOut>(200)
+        .fails(&[400]);
+    routes
+        .get("/api/v2/alerts/{alert_id}", READ, alerts::get)
+        .does("Returns an alert with its timeline.")
+        .gives::<shapes::AlertWithTimeline>(200);
+    routes
+        .post("/api/v2/alerts/{alert_id}/acknowledge", HANDLE, alerts::acknowledge)
+        .does("Takes care of an alert: repeated notifications stop.")
+        .takes::<alerts::AcknowledgeIn>()
+        .gives::<shapes::AlertView>(200)
+        .fails(&[409]);
+    routes
+        .post("/api/v2/alerts/{alert_id}/unacknowledge", HANDLE, alerts::unacknowledge)
+        .does("Takes an acknowledgement back.")
+        .gives::<shapes::AlertView>(200)
+        .fails(&[409]);
+    routes
+        .post("/api/v2/alerts/{alert_id}/resolve", HANDLE, alerts::resolve)
+        .does("Ends an alert by hand.")
+        .takes::<alerts::NoteIn>()
+        .gives::<shapes::AlertView>(200)
+        .fails(&[409]);
+    routes
+        .post("/api/v2/alerts/{alert_id}/comment", HANDLE, alerts::comment)
+        .does("Adds a comment to the timeline of an alert.")
+        .takes::<alerts::CommentIn>()
+        .gives::<shapes::AlertView>(200)
+        .fails(&[409]);
+}
+
+fn silence_routes(routes: &mut Routes) {
+    routes
+        .get("/api/v2/silences", READ, silences::list)
+        .does("Lists silences by their start.")
+        .query::<silences::SilenceQuery>()
+        .gives::<silences::SilencesOut>(200);
+    routes
+        .post("/api/v2/silences", HANDLE, silences::create)
+        .does("Keeps the notifications of matching alerts back for a time.")
+        .takes::<silences::SilenceIn>()
+        .gives::<shapes::SilenceView>(201);
+    routes
+        .get("/api/v2/silences/{silence_id}", READ, silences::get)
+        .does("Returns a silence, with its version as ETag.")
+        .gives::<shapes::SilenceView>(200);
+    routes
+        .put("/api/v2/silences/{silence_id}", HANDLE, silences::replace)
+        .does("Replaces a silence.")
+        .takes::<silences::SilenceIn>()
+        .gives::<shapes::SilenceView>(200)
+        .fails(&[409, 412]);
+    routes
+        .delete("/api/v2/silences/{silence_id}", HANDLE, silences::delete)
+        .does("Deletes a silence.")
+        .gives_nothing(204)
+        .fails(&[412]);
+}
+
+fn channel_routes(routes: &mut Routes) {
+    routes
+        .get("/api/v2/channels", READ, channels::list)
+        .does("Lists channels by name; secrets are never shown.")
+        .gives::<channels::ChannelsOut>(200);
+    routes
+        .post("/api/v2/channels", WRITE, channels::create)
+        .does("Makes a channel.")
+        .takes::<channels::ChannelIn>()
+        .gives::<shapes::ChannelView>(201)
+        .fails(&[409]);
+    routes
+        .get("/api/v2/channels/{channel_id}", READ, channels::get)
+        .does("Returns a channel, with its version as ETag; secrets are never shown.")
+        .gives::<shapes::ChannelView>(200);
+    routes
+        .put("/api/v2/channels/{channel_id}", WRITE, channels::replace)
+        .does("Replaces a channel and switches it on again; `***` keeps a stored secret.")
+        .takes::<channels::ChannelIn>()
+        .gives::<shapes::ChannelView>(200)
+        .fails(&[409, 412]);
+    routes
+        .delete("/api/v2/channels/{channel_id}", WRITE, channels::delete)
+        .does("Deletes a channel.")
+        .gives_nothing(204)
+        .fails(&[412]);
+    routes
+        .post("/api/v2/channels/{channel_id}/test", WRITE, channels::test)
+        .does("Sends a test notification through a channel.")
+        .gives::<channels::TestOut>(202);
+}
+
+fn delivery_routes(routes: &mut Routes) {
+    routes
+        .get("/api/v2/deliveries", READ, deliveries::list)
+        .does("Lists deliveries of notifications, newest first.")
+        .query::<deliveries::DeliveryListQuery>()
+        .gives::<deliveries::DeliveryPageOut>(200)
+        .fails(&[400]);
+    routes
+        .post("/api/v2/deliveries/replay", WRITE, deliveries::replay_many)
+        .does("Sends deliveries again: those named, those of a range, or all that were given up.")
+        .takes::<deliveries::ReplayIn>()
+        .gives::<deliveries::Replayed>(200);
+    routes
+        .get("/api/v2/deliveries/{delivery_id}", READ, deliveries::get)
+        .does("Returns a delivery with the log of its attempts.")
+        .gives::<shapes::DeliveryWithAttempts>(200);
+    routes
+        .post("/api/v2/deliveries/{delivery_id}/replay", WRITE, deliveries::replay)
+        .does("Sends a delivery again.")
+        .gives::<deliveries::Replayed>(200);
+}
+
+/// Returns who acts, as the timeline and the silences name them.
+fn actor(caller: &Caller) -> pulsestream_core::text::Text {
+    caller.principal.subject.to_string().into()
+}
+
+/// Reads a part of a body whose strict form is that of the core.
+fn part<T: DeserializeOwned>(value: serde_json::Value, pointer: &str) -> Result<T, FieldError> {
+    serde_json::from_value(value)
+        .map_err(|error| FieldError::new(pointer, "invalid", error.to_string().replace('"', "`")))
+}
+
+/// Moves a refusal of the core to its place in the body.
+fn refusal(error: &Error, pointer: &str) -> FieldError {
+    let code = error.fields().first().map_or("invalid".into(), |field| field.code.clone());
+    FieldError::new(pointer, code, error.message())
+}

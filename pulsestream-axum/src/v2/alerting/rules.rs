@@ -1,0 +1,248 @@
+//! `/api/v2/rules`.
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::Response;
+use pulsestream_core::alerting::{Rule, RuleExpression, RuleKind};
+use pulsestream_core::event::FieldPath;
+use pulsestream_core::id::{RuleId, TenantId};
+use pulsestream_core::ports::alert_store::{PutMode, RuleActivity, RuleCursor, RuleQuery};
+use pulsestream_core::{Error, ErrorKind};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::rule_in::RuleIn;
+use super::shapes::RuleView;
+use crate::access::Caller;
+use crate::app::App;
+use crate::failure::{Answer, Failure};
+use crate::input::{Json, Params, Query};
+use crate::v2::cursor::{self, Pages};
+use crate::v2::etag::{require_match, versioned};
+
+/// A rule, as shown.
+#[derive(Debug, Serialize)]
+struct RuleOut {
+    #[serde(flatten)]
+    rule: Rule,
+    expression: String,
+    #[serde(flatten)]
+    activity: RuleActivity,
+}
+
+impl RuleOut {
+    fn new(rule: Rule, activity: RuleActivity) -> Self {
+        Self { expression: rule.expression(), rule, activity }
+    }
+}
+
+/// Which rules to list.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RuleListQuery {
+    /// Only those that are switched on, or off.
+    is_active: Option<bool>,
+    #[serde(default = "default_limit")]
+    #[schema(minimum = 1, maximum = 1000, default = 100)]
+    limit: usize,
+    /// Where the last page ended, from its `next_cursor`.
+    cursor: Option<String>,
+}
+
+pub(super) const fn default_limit() -> usize {
+    100
+}
+
+/// A page of rules.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = RulePage)]
+pub(super) struct RulePageOut {
+    #[schema(value_type = Vec<RuleView>)]
+    rules: Vec<RuleOut>,
+    next_cursor: Option<String>,
+    /// How many rules match on all pages.
+    total: u64,
+}
+
+pub(super) async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    uri: Uri,
+    Query(query): Query<RuleListQuery>,
+) -> Answer<Response> {
+    let tenant = caller.tenant();
+    let pages = Pages::of(&app, tenant, "rules", &query.is_active);
+    let after: Option<RuleCursor> = pages.read(query.cursor.as_deref())?;
+    let asked = RuleQuery { is_active: query.is_active, limit: query.limit, skip: 0, after };
+    let found = app.ps.alert_store().rules(tenant, &asked).await?;
+    let ids: Vec<_> = found.rules.iter().map(|rule| rule.id).collect();
+    let activity = app.ps.alert_store().rule_activity(tenant, &ids).await?;
+    let rules = found.rules.into_iter().zip(activity);
+    let next_cursor = found.next.map(|next| pages.write(&next)).transpose()?;
+    let page = RulePageOut {
+        rules: rules.map(|(rule, activity)| RuleOut::new(rule, activity)).collect(),
+        next_cursor,
+        total: found.total,
+    };
+    Ok(cursor::page(&uri, &page, page.next_cursor.as_deref()))
+}
+
+pub(super) async fn create(
+    State(app): State<App>,
+    caller: Caller,
+    Json(body): Json<RuleIn>,
+) -> Answer<Response> {
+    let tenant = caller.tenant();
+    let mut rule = body.into_rule(RuleId::from_u128(app.ps.env().uuid_v7()?))?;
+    let all = RuleQuery { limit: 1, ..RuleQuery::default() };
+    let max_rules = app.settings().alerting.max_rules;
+    if app.ps.alert_store().rules(tenant, &all).await?.total >= max_rules as u64 {
+        let message = "the tenant has as many rules as it may";
+        return Err(Failure::from(
+            Error::new(ErrorKind::Conflict, "rules.create", message).with_context("max_rules", max_rules),
+        ));
+    }
+    rule.created_at = app.ps.env().now();
+    rule.updated_at = rule.created_at;
+    let rule = app.ps.alert_store().put_rule(tenant, rule, PutMode::Create).await?;
+    let version = rule.version;
+    Ok(versioned(StatusCode::CREATED, version, &RuleOut::new(rule, RuleActivity::default())))
+}
+
+pub(super) async fn get(State(app): State<App>, caller: Caller, params: Params) -> Answer<Response> {
+    let rule = stored(&app, caller.tenant(), &params).await?;
+    show(&app, caller.tenant(), rule).await
+}
+
+pub(super) async fn replace(
+    State(app): State<App>,
+    caller: Caller,
+    headers: HeaderMap,
+    params: Params,
+    Json(body): Json<RuleIn>,
+) -> Answer<Response> {
+    let old = stored(&app, caller.tenant(), &params).await?;
+    require_match(&headers, old.version)?;
+    let mut rule = body.into_rule(old.id)?;
+    rule.created_at = old.created_at;
+    put(&app, caller.tenant(), rule, old.version).await
+}
+
+pub(super) async fn delete(
+    State(app): State<App>,
+    caller: Caller,
+    headers: HeaderMap,
+    params: Params,
+) -> Answer<StatusCode> {
+    let rule = stored(&app, caller.tenant(), &params).await?;
+    require_match(&headers, rule.version)?;
+    let was_there = app.ps.alert_store().delete_rule(caller.tenant(), rule.id).await?;
+    if was_there { Ok(StatusCode::NO_CONTENT) } else { Err(unknown()) }
+}
+
+pub(super) async fn enable(
+    State(app): State<App>,
+    caller: Caller,
+    headers: HeaderMap,
+    params: Params,
+) -> Answer<Response> {
+    switch(&app, caller.tenant(), &headers, &params, true).await
+}
+
+pub(super) async fn disable(
+    State(app): State<App>,
+    caller: Caller,
+    headers: HeaderMap,
+    params: Params,
+) -> Answer<Response> {
+    switch(&app, caller.tenant(), &headers, &params, false).await
+}
+
+async fn switch(
+    app: &App,
+    tenant: TenantId,
+    headers: &HeaderMap,
+    params: &Params,
+    is_active: bool,
+) -> Answer<Response> {
+    let mut rule = stored(app, tenant, params).await?;
+    require_match(headers, rule.version)?;
+    if rule.is_active == is_active {
+        return show(app, tenant, rule).await;
+    }
+    rule.is_active = is_active;
+    let version = rule.version;
+    put(app, tenant, rule, version).await
+}
+
+async fn put(app: &App, tenant: TenantId, mut rule: Rule, version: u64) -> Answer<Response> {
+    rule.updated_at = app.ps.env().now();
+    let rule = app.ps.alert_store().put_rule(tenant, rule, PutMode::Replace { version }).await?;
+    show(app, tenant, rule).await
+}
+
+async fn show(app: &App, tenant: TenantId, rule: Rule) -> Answer<Response> {
+    let activity = app.ps.alert_store().rule_activity(tenant, &[rule.id]).await?.pop().unwrap_or_default();
+    let version = rule.version;
+    Ok(versioned(StatusCode::OK, version, &RuleOut::new(rule, activity)))
+}
+
+async fn stored(app: &App, tenant: TenantId, params: &Params) -> Answer<Rule> {
+    let id: RuleId = params.id("rule_id", unknown)?;
+    app.ps.alert_store().rule(tenant, id).await?.ok_or_else(unknown)
+}
+
+fn unknown() -> Failure {
+    Failure::not_found("rules.get", "there is no such rule")
+}
+
+/// The text form of a rule.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ExplainIn {
+    #[schema(min_length = 1)]
+    expression: String,
+}
+
+/// What the text form of a rule means.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ExplainOut {
+    /// The canonical text.
+    expression: String,
+    #[schema(value_type = Object)]
+    kind: RuleKind,
+    /// The events that it looks at, in words.
+    events: String,
+    #[schema(value_type = Vec<String>)]
+    group_by: Vec<FieldPath>,
+    r#for: String,
+    keep_firing_for: String,
+    evaluation_interval: String,
+}
+
+pub(super) async fn explain(
+    State(_): State<App>,
+    _: Caller,
+    Json(body): Json<ExplainIn>,
+) -> Answer<axum::Json<ExplainOut>> {
+    let wrong = |error: Error| Failure::invalid_body(vec![super::refusal(&error, "/expression")]);
+    let expression: RuleExpression = body.expression.parse().map_err(wrong)?;
+    let mut rule = Rule::new(RuleId::from_u128(0), "explained", expression.kind.clone());
+    expression.apply_to(&mut rule);
+    rule.validate().map_err(|error| {
+        let detail =
+            error.fields().iter().map(|it| format!("{}: {}", it.pointer, it.message)).collect::<Vec<_>>();
+        let field = pulsestream_core::FieldError::new("/expression", "invalid", detail.join("; "));
+        Failure::invalid_body(vec![field])
+    })?;
+    let text = pulsestream_core::time::format_duration;
+    Ok(axum::Json(ExplainOut {
+        expression: rule.expression(),
+        events: rule.filter.explain(),
+        r#for: text(rule.hold_for),
+        keep_firing_for: text(rule.keep_firing_for),
+        evaluation_interval: text(rule.evaluation_interval),
+        kind: rule.kind,
+        group_by: rule.group_by,
+    }))
+}

@@ -1,0 +1,163 @@
+//! `/api/v2/silences`.
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use pulsestream_core::alerting::{MatchOp, Matcher, Silence};
+use pulsestream_core::id::{SilenceId, TenantId};
+use pulsestream_core::ports::alert_store::PutMode;
+use pulsestream_core::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::actor;
+use super::shapes::SilenceView;
+use crate::access::Caller;
+use crate::app::App;
+use crate::failure::{Answer, Failure};
+use crate::input::{Json, Params, Query};
+use crate::v2::etag::{require_match, versioned};
+
+/// Which silences to list.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SilenceQuery {
+    /// Whether those that have ended are left out.
+    #[serde(default)]
+    #[schema(default = false)]
+    current: bool,
+}
+
+/// The silences.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct SilencesOut {
+    #[schema(value_type = Vec<SilenceView>)]
+    silences: Vec<Silence>,
+}
+
+/// A silence.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SilenceIn {
+    /// All of them must match.
+    #[schema(min_items = 1, max_items = 32)]
+    matchers: Vec<MatcherIn>,
+    /// Now, when absent.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    starts_at: Option<Timestamp>,
+    /// It does not apply at this instant any more.
+    #[schema(value_type = String, format = DateTime)]
+    ends_at: Timestamp,
+    #[schema(max_length = 2000)]
+    comment: Option<String>,
+}
+
+/// A condition on one label; `rule`, `rule_id` and `severity` stand for those of the alert.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = Matcher)]
+pub(super) struct MatcherIn {
+    #[schema(min_length = 1, max_length = 256)]
+    label: String,
+    #[schema(value_type = MatchOpName)]
+    op: MatchOp,
+    #[schema(max_length = 1024)]
+    value: String,
+}
+
+/// `=~` and `!~` take a regular expression for the whole value.
+#[derive(Debug, ToSchema)]
+#[schema(as = MatchOp)]
+#[allow(dead_code, reason = "a schema")]
+pub(super) enum MatchOpName {
+    #[schema(rename = "=")]
+    Equal,
+    #[schema(rename = "!=")]
+    NotEqual,
+    #[schema(rename = "=~")]
+    Matches,
+    #[schema(rename = "!~")]
+    DoesNotMatch,
+}
+
+pub(super) async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    Query(query): Query<SilenceQuery>,
+) -> Answer<axum::Json<SilencesOut>> {
+    let active_at = query.current.then(|| app.ps.env().now());
+    let silences = app.ps.alert_store().silences(caller.tenant(), active_at).await?;
+    Ok(axum::Json(SilencesOut { silences }))
+}
+
+pub(super) async fn create(
+    State(app): State<App>,
+    caller: Caller,
+    Json(body): Json<SilenceIn>,
+) -> Answer<Response> {
+    let id = SilenceId::from_u128(app.ps.env().uuid_v7()?);
+    let silence = body.into_silence(id, &caller, app.ps.env().now())?;
+    let silence = app.ps.alert_store().put_silence(caller.tenant(), silence, PutMode::Create).await?;
+    Ok(versioned(StatusCode::CREATED, silence.version, &silence))
+}
+
+pub(super) async fn get(State(app): State<App>, caller: Caller, params: Params) -> Answer<Response> {
+    let silence = stored(&app, caller.tenant(), &params).await?;
+    Ok(versioned(StatusCode::OK, silence.version, &silence))
+}
+
+pub(super) async fn replace(
+    State(app): State<App>,
+    caller: Caller,
+    headers: HeaderMap,
+    params: Params,
+    Json(body): Json<SilenceIn>,
+) -> Answer<Response> {
+    let old = stored(&app, caller.tenant(), &params).await?;
+    require_match(&headers, old.version)?;
+    let new = body.into_silence(old.id, &caller, app.ps.env().now())?;
+    let silence = Silence { created_by: old.created_by, created_at: old.created_at, ..new };
+    let mode = PutMode::Replace { version: old.version };
+    let silence = app.ps.alert_store().put_silence(caller.tenant(), silence, mode).await?;
+    Ok(versioned(StatusCode::OK, silence.version, &silence))
+}
+
+pub(super) async fn delete(
+    State(app): State<App>,
+    caller: Caller,
+    headers: HeaderMap,
+    params: Params,
+) -> Answer<StatusCode> {
+    let silence = stored(&app, caller.tenant(), &params).await?;
+    require_match(&headers, silence.version)?;
+    let was_there = app.ps.alert_store().delete_silence(caller.tenant(), silence.id).await?;
+    if was_there { Ok(StatusCode::NO_CONTENT) } else { Err(unknown()) }
+}
+
+impl SilenceIn {
+    fn into_silence(self, id: SilenceId, caller: &Caller, now: Timestamp) -> Answer<Silence> {
+        let matcher = |it: MatcherIn| Matcher { label: it.label.into(), op: it.op, value: it.value.into() };
+        let silence = Silence {
+            id,
+            version: 0,
+            matchers: self.matchers.into_iter().map(matcher).collect(),
+            starts_at: self.starts_at.unwrap_or(now),
+            ends_at: self.ends_at,
+            created_by: actor(caller),
+            comment: self.comment.unwrap_or_default().into(),
+            created_at: now,
+            updated_at: now,
+        };
+        silence.validate()?;
+        Ok(silence)
+    }
+}
+
+async fn stored(app: &App, tenant: TenantId, params: &Params) -> Answer<Silence> {
+    let id: SilenceId = params.id("silence_id", unknown)?;
+    app.ps.alert_store().silence(tenant, id).await?.ok_or_else(unknown)
+}
+
+fn unknown() -> Failure {
+    Failure::not_found("silences.get", "there is no such silence")
+}

@@ -1,0 +1,247 @@
+//! Sending events: one, an array, or lines.
+
+use axum::extract::{FromRequest, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use pulsestream_core::event::{BatchForm, Dialect, Event};
+use pulsestream_core::id::{EventId, TenantId};
+use pulsestream_core::ingest::{Accepted, IngestOptions, TenantLimits};
+use pulsestream_core::time::Timestamp;
+use pulsestream_core::{Error, ErrorKind, FieldError};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::access::Caller;
+use crate::app::App;
+use crate::body::{self, Reserved};
+use crate::credentials::single;
+use crate::failure::{Answer, Failure};
+use crate::idempotency::{self, IdempotencyKey};
+
+/// A body with events.
+pub(super) struct EventsBody {
+    bytes: Bytes,
+    /// `None` for a single event.
+    form: Option<BatchForm>,
+    _reserved: Reserved,
+}
+
+impl FromRequest<App> for EventsBody {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, app: &App) -> Answer<Self> {
+        let lines = is_lines(request.headers());
+        if !lines && !body::is_json(request.headers()) {
+            let message = "the body must be application/json or application/x-ndjson";
+            return Err(Failure::unsupported_media_type(message));
+        }
+        let (bytes, reserved) = body::read(app, request).await?;
+        let form = if lines {
+            Some(BatchForm::Lines)
+        } else {
+            bytes.trim_ascii_start().starts_with(b"[").then_some(BatchForm::Array)
+        };
+        Ok(Self { bytes, form, _reserved: reserved })
+    }
+}
+
+fn is_lines(headers: &HeaderMap) -> bool {
+    let essence = single(headers, &header::CONTENT_TYPE).and_then(|value| value.split(';').next());
+    essence.is_some_and(|essence| {
+        let essence = essence.trim().to_ascii_lowercase();
+        ["application/x-ndjson", "application/ndjson", "application/jsonl"].contains(&essence.as_str())
+    })
+}
+
+/// What became of what was sent: of the event, or of each event in the order of the body.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum Submitted {
+    One(Outcome),
+    Many(Outcomes),
+}
+
+/// What became of many events. One refused event never affects the others.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Outcomes {
+    stored: usize,
+    duplicates: usize,
+    refused: usize,
+    outcomes: Vec<Outcome>,
+}
+
+/// What became of one event.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Outcome {
+    status: OutcomeStatus,
+    /// Absent for a refused event.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    id: Option<EventId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    received_at: Option<Timestamp>,
+    /// Why the event is refused.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<Refusal>,
+}
+
+/// Whether an event is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum OutcomeStatus {
+    Stored,
+    /// An event with this id was there already; nothing changed.
+    Duplicate,
+    Refused,
+}
+
+/// One thing that is wrong with an event.
+#[derive(Debug, Serialize, ToSchema)]
+struct Refusal {
+    /// JSON pointer within the event.
+    pointer: String,
+    code: String,
+    detail: String,
+}
+
+impl Outcome {
+    fn accepted(accepted: Accepted) -> Self {
+        let status = if accepted.duplicate { OutcomeStatus::Duplicate } else { OutcomeStatus::Stored };
+        let received_at = Some(accepted.received_at);
+        Self { status, id: Some(accepted.id), received_at, errors: Vec::new() }
+    }
+
+    fn refused(error: &Error) -> Self {
+        let refusal = |field: &FieldError| Refusal {
+            pointer: field.pointer.clone(),
+            code: field.code.to_string(),
+            detail: field.message.clone(),
+        };
+        let mut errors: Vec<_> = error.fields().iter().map(refusal).collect();
+        if errors.is_empty() {
+            let code = error.kind().as_str().to_owned();
+            errors.push(Refusal { pointer: String::new(), code, detail: error.message().to_owned() });
+        }
+        Self { status: OutcomeStatus::Refused, id: None, received_at: None, errors }
+    }
+}
+
+impl Outcomes {
+    fn new(outcomes: Vec<Result<Accepted, Error>>) -> Self {
+        let answer = |outcome: Result<Accepted, Error>| match outcome {
+            Ok(accepted) => Outcome::accepted(accepted),
+            Err(error) => Outcome::refused(&error),
+        };
+        let outcomes: Vec<_> = outcomes.into_iter().map(answer).collect();
+        let count = |status| outcomes.iter().filter(|outcome| outcome.status == status).count();
+        Self {
+            stored: count(OutcomeStatus::Stored),
+            duplicates: count(OutcomeStatus::Duplicate),
+            refused: count(OutcomeStatus::Refused),
+            outcomes,
+        }
+    }
+}
+
+pub(super) async fn submit(
+    State(app): State<App>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: EventsBody,
+) -> Answer<Response> {
+    let tenant = caller.tenant();
+    let key = IdempotencyKey::of(&headers, "v2.events")?;
+    let limits = app.tenant_limits(tenant).await?;
+    let work = async {
+        match body.form {
+            Some(form) => many(&app, tenant, limits, &body.bytes, form).await.map(Submitted::Many),
+            None => one(&app, tenant, limits, &body.bytes, key).await.map(Submitted::One),
+        }
+    };
+    let answer = idempotency::once(&app, tenant, key, &body.bytes, StatusCode::OK, work).await;
+    let mut response = answer.into_response();
+    show_rate_limit(&app, tenant, limits, response.headers_mut()).await?;
+    Ok(response)
+}
+
+const fn options(limits: TenantLimits) -> IngestOptions {
+    IngestOptions { dialect: Dialect::Strict, durability: None, limits }
+}
+
+async fn many(
+    app: &App,
+    tenant: TenantId,
+    limits: TenantLimits,
+    body: &[u8],
+    form: BatchForm,
+) -> Answer<Outcomes> {
+    let ingest = app.ps.ingest();
+    let parsed = ingest.parser(Dialect::Strict).batch(body, form)?;
+    if parsed.events.is_empty() {
+        let field = FieldError::new("", "length", "must have at least one event");
+        return Err(Failure::invalid_body(vec![field]));
+    }
+    Ok(Outcomes::new(ingest.ingest_batch(tenant, parsed.events, options(limits)).await?))
+}
+
+async fn one(
+    app: &App,
+    tenant: TenantId,
+    limits: TenantLimits,
+    body: &[u8],
+    key: Option<IdempotencyKey>,
+) -> Answer<Outcome> {
+    let ingest = app.ps.ingest();
+    let mut parser = ingest.parser(Dialect::Strict);
+    let Some(key) = key else {
+        let accepted = ingest.ingest(tenant, parser.event(body)?, options(limits)).await?;
+        return Ok(Outcome::accepted(accepted));
+    };
+    let id = EventId::from_u128(key.derive(tenant, 0));
+    let event = parser.event_or_id(body, &id)?;
+    let accepted = ingest.ingest(tenant, event.clone(), options(limits)).await?;
+    // The first answer was forgotten if the id that the key stands for is there already.
+    if accepted.duplicate && accepted.id == id {
+        return first_outcome(app, tenant, event).await;
+    }
+    Ok(Outcome::accepted(accepted))
+}
+
+/// Tells from the stored event what the first request under a key was answered, or that it was another request.
+async fn first_outcome(app: &App, tenant: TenantId, sent: Event) -> Answer<Outcome> {
+    let stored = app.ps.event_store().get(tenant, std::slice::from_ref(&sent.id)).await?.pop().flatten();
+    let stored = stored.ok_or_else(|| {
+        Error::new(ErrorKind::Unavailable, "events.submit", "the event was deleted meanwhile")
+    })?;
+    // A timestamp that the client left out was filled in, with another time.
+    let sent = Event { timestamp: stored.timestamp, received_at: stored.received_at, ..sent };
+    if sent != stored {
+        return Err(idempotency::another_body());
+    }
+    let (id, received_at) = (stored.id, stored.received_at);
+    Ok(Outcome::accepted(Accepted { id, received_at, duplicate: false }))
+}
+
+/// Adds `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers): the burst `q` comes back within `w` seconds, `r`
+/// of it are left, and after `t` seconds all of it is.
+async fn show_rate_limit(
+    app: &App,
+    tenant: TenantId,
+    limits: TenantLimits,
+    headers: &mut HeaderMap,
+) -> Answer<()> {
+    let decision = app.ps.ingest().rate_limit(tenant, limits).await?;
+    let own = limits.rate_limit.map_or_else(|| app.settings().ingest.rate_limit(), Ok)?;
+    let window = own.refill_micros().unsigned_abs().div_ceil(1_000_000);
+    let reset = decision.reset_after.as_micros().div_ceil(1_000_000);
+    let policy = format!("\"ingest\";q={};w={window}", decision.limit);
+    let state = format!("\"ingest\";r={};t={reset}", decision.remaining);
+    for (name, value) in [("ratelimit-policy", policy), ("ratelimit", state)] {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    }
+    Ok(())
+}
