@@ -40,7 +40,9 @@ pub(crate) enum Command {
     Admin(AdminCommand),
     /// Imports NDJSON events or an access log into a store.
     Import(ImportArgs),
-    /// Verifies a store and shows what it holds.
+    /// Writes the events of a tenant as NDJSON, in the form that import reads.
+    Export(ExportArgs),
+    /// Verifies every checksum of a store and shows what it holds.
     Doctor(DoctorArgs),
 }
 
@@ -182,6 +184,21 @@ pub(crate) struct ImportArgs {
     /// How many refused lines to show; all are counted.
     #[arg(long, env = "PULSESTREAM_SHOW_ERRORS", default_value_t = 10, value_name = "COUNT")]
     pub show_errors: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    #[command(flatten)]
+    pub store: StoreArgs,
+    /// Whose events: a tenant id, or the name that import was given.
+    #[arg(long, env = "PULSESTREAM_TENANT", default_value = "default", value_name = "ID|NAME")]
+    pub tenant: String,
+    /// Only events that match, for example "severity >= 'error'".
+    #[arg(long, env = "PULSESTREAM_FILTER", value_name = "FILTER")]
+    pub filter: Option<String>,
+    /// A new file, or `-` for standard output.
+    #[arg(long, short, env = "PULSESTREAM_OUTPUT", default_value = "-", value_name = "FILE|-")]
+    pub output: PathBuf,
 }
 
 #[derive(Debug, Args)]

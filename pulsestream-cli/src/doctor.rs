@@ -1,15 +1,82 @@
 //! `pulsestream doctor`: what a store holds and whether it is sound.
 
+use std::path::Path;
 use std::process::ExitCode;
 
-use pulsestream::PulseStream;
-use pulsestream_core::Result;
+use indicatif::HumanBytes;
+use pulsestream::{PrimaryStore, PulseStream, StoreUrl};
+use pulsestream_core::env::Env;
+use pulsestream_core::{Error, ErrorKind, Result};
+use pulsestream_embedded::{EmbeddedConfig, EmbeddedStore, Report};
 
 use crate::args::DoctorArgs;
 
-/// Opens the store, asks it about itself, and prints the answer.
+/// Verifies a folder, or asks another store about itself, and prints what it found.
 pub(crate) async fn run(args: DoctorArgs) -> Result<ExitCode> {
-    let ps = PulseStream::open(&args.store).await?;
+    let url: StoreUrl = args.store.parse()?;
+    match &url.primary {
+        PrimaryStore::Folder(path) => verify_folder(path),
+        _ => ask(&args.store).await,
+    }
+}
+
+/// Reads everything in a folder and compares every checksum.
+fn verify_folder(path: &Path) -> Result<ExitCode> {
+    if !path.is_dir() {
+        return Err(Error::new(ErrorKind::NotFound, "doctor", "there is no store at this place")
+            .with_context("folder", path.display()));
+    }
+    let store = EmbeddedStore::open(path, EmbeddedConfig::default(), Env::system())?;
+    let report = store.verify()?;
+    print(&report);
+    Ok(if report.is_healthy() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn print(report: &Report) {
+    println!("{:<28} {:>10} {:>10} {:>10}  first .. last", "segment", "size", "events", "deleted");
+    for segment in &report.segments {
+        let range = match (segment.first, segment.last) {
+            (Some(first), Some(last)) => format!("{first} .. {last}"),
+            _ => String::new(),
+        };
+        let size = HumanBytes(segment.bytes).to_string();
+        println!(
+            "{:<28} {size:>10} {:>10} {:>10}  {range}",
+            segment.file, segment.rows, segment.deleted_rows
+        );
+        if let Some(damage) = &segment.damage {
+            println!("  DAMAGED: {damage}");
+        }
+    }
+    println!("not sealed yet: {} events", report.fresh_events);
+    if report.truncated_bytes > 0 {
+        println!(
+            "cut from the log when it was opened: {} that were never acknowledged",
+            HumanBytes(report.truncated_bytes)
+        );
+    }
+    if !report.columns.is_empty() {
+        println!("\ncolumn sizes");
+        for (column, bytes) in &report.columns {
+            println!("  {column:<32} {}", HumanBytes(*bytes));
+        }
+    }
+    println!("\nevents by tenant");
+    for (tenant, events) in &report.tenants {
+        println!("  {tenant}  {events}");
+    }
+    println!(
+        "\n{}",
+        if report.is_healthy() {
+            "every checksum is right"
+        } else {
+            "the store is damaged: restore a snapshot"
+        }
+    );
+}
+
+async fn ask(store: &str) -> Result<ExitCode> {
+    let ps = PulseStream::builder().without_background().open(store).await?;
     let status = ps.event_store().check().await?;
     println!("store       {}", ps.url());
     println!("backend     {}", status.backend);

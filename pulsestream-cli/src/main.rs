@@ -1,10 +1,11 @@
-//! The `pulsestream` program: demo, serve, import, doctor.
+//! The `pulsestream` program: demo, serve, admin, import, export, doctor.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program talks to people")]
 
 mod admin;
 mod args;
 mod demo;
 mod doctor;
+mod export;
 mod import;
 mod open;
 mod serve;
@@ -50,6 +51,7 @@ async fn run(command: Command) -> Result<ExitCode> {
         Command::Serve(args) => serve::run(args).await,
         Command::Admin(AdminCommand::Create(args)) => admin::create(args).await,
         Command::Import(args) => import::run(args).await,
+        Command::Export(args) => export::run(args).await,
         Command::Doctor(args) => doctor::run(args).await,
     }
 }
