@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use pulsestream_core::Result;
-use pulsestream_core::alerting::delivery::{Dispatcher, DispatcherParts, DispatcherSettings};
-use pulsestream_core::alerting::engine::StreamingEngine;
-use pulsestream_core::alerting::{
-    AlertingService, Channel, DirectPlanner, ProcessorParts, ProcessorSettings,
+use pulsestream_core::alerting::delivery::{
+    Dispatcher, DispatcherParts, DispatcherSettings, GroupingPlanner,
 };
+use pulsestream_core::alerting::engine::StreamingEngine;
+use pulsestream_core::alerting::{AlertingService, Channel, ProcessorParts, ProcessorSettings};
 use pulsestream_core::auth::{AuthService, AuthSettings, Keyring, ResetMailer};
 use pulsestream_core::env::Env;
 use pulsestream_core::id::EventId;
@@ -256,7 +256,7 @@ impl Builder {
             alerts: stores.alert_store.clone(),
             coordinator: stores.coordinator.clone(),
             engine,
-            planner: Arc::new(DirectPlanner::new(self.server_channels.clone())),
+            planner: Arc::new(GroupingPlanner::new(self.server_channels.clone())),
             env: env.clone(),
             holder: EventId::from_u128(env.uuid_v7()?).as_str().into(),
         };

@@ -1,13 +1,14 @@
 //! The seam between transitions and deliveries: who is told what, and when.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use super::{
-    Alert, AlertChange, AlertState, Channel, ChannelRef, Delivery, NotificationContent, NotificationKind,
-    TimelineEntry,
+    Acknowledgement, Alert, AlertChange, AlertState, Channel, ChannelRef, Delivery, NotificationContent,
+    NotificationKind, TimelineEntry,
 };
 use crate::error::Result;
-use crate::id::TenantId;
+use crate::id::{AlertId, TenantId};
 use crate::ports::alert_store::AlertingConfig;
 use crate::text::Text;
 use crate::time::Timestamp;
@@ -52,6 +53,9 @@ pub trait Planner: fmt::Debug + Send + Sync {
     /// Lets time pass up to `now`, and takes a changed configuration into account.
     fn advance(&mut self, config: &AlertingConfig, now: Timestamp) -> Plan;
 
+    /// Learns which open alerts somebody takes care of: all of them, each time one is acknowledged or not any more.
+    fn follow(&mut self, acknowledged: &BTreeMap<AlertId, Acknowledgement>, now: Timestamp);
+
     /// Returns when `advance` has something to do; `None` when only a change can cause it.
     fn next_due(&self) -> Option<Timestamp>;
 
@@ -90,6 +94,8 @@ impl Planner for DirectPlanner {
     fn advance(&mut self, _config: &AlertingConfig, _now: Timestamp) -> Plan {
         Plan::default()
     }
+
+    fn follow(&mut self, _acknowledged: &BTreeMap<AlertId, Acknowledgement>, _now: Timestamp) {}
 
     fn next_due(&self) -> Option<Timestamp> {
         None

@@ -403,7 +403,7 @@ impl AlertingProcessor {
         Ok(())
     }
 
-    /// Ends the episodes that people resolved.
+    /// Ends the episodes that people resolved, and learns of those that they acknowledged.
     async fn follow_people(
         &self,
         tenant: TenantId,
@@ -418,9 +418,13 @@ impl AlertingProcessor {
         let states = AlertState::ALL.into_iter().filter(|state| state.is_open()).collect();
         let mut query = AlertQuery { states, limit: 1_000, ..AlertQuery::default() };
         let mut stored = std::collections::HashSet::new();
+        let mut acknowledged = BTreeMap::new();
         loop {
             let page = self.parts.alerts.alerts(tenant, &query).await?;
-            stored.extend(page.alerts.iter().map(|alert| alert.id));
+            for alert in page.alerts {
+                stored.insert(alert.id);
+                acknowledged.extend(alert.acknowledgement.map(|acknowledgement| (alert.id, acknowledgement)));
+            }
             match page.next {
                 Some(AlertCursor { started_at, id }) => {
                     query.after = Some(AlertCursor { started_at, id });
@@ -428,6 +432,7 @@ impl AlertingProcessor {
                 None => break,
             }
         }
+        tenant_work.planner.follow(&acknowledged, now);
         let fresh: std::collections::HashSet<_> =
             effects.alerts.iter().map(|change| change.transition.alert).collect();
         for episode in open {

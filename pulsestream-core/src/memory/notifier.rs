@@ -38,6 +38,11 @@ impl RecordingNotifier {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).answers.extend(outcomes);
     }
 
+    /// Forgets the answers that were lined up.
+    pub fn forget_answers(&self) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).answers.clear();
+    }
+
     /// Returns the notifications remembered, the oldest first, and forgets them.
     pub fn take(&self) -> Vec<Notification> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).notifications.drain(..).collect()

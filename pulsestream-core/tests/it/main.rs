@@ -6,5 +6,6 @@ mod alerting_service;
 mod bounds;
 mod broken;
 mod contracts;
+mod dispatcher;
 mod filter;
 mod memory;

@@ -44,6 +44,7 @@ fn rule(text: &str) -> Rule {
     let mut rule = Rule::new(RuleId::from_u128(1), "failing checkout", kind);
     expression.apply_to(&mut rule);
     rule.channels = vec![ChannelRef::new("pager")];
+    rule.notify_at_once = true;
     rule
 }
 

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::next_attempt;
+use super::health::has_failed_for_days;
+use super::operational::{Incident, tell_others};
+use super::{guarded, next_attempt};
 use crate::alerting::{Channel, ChannelDisabled, Delivery, TimelineEntry, TimelineKind};
 use crate::env::Env;
 use crate::error::{ErrorKind, Result};
@@ -14,6 +16,9 @@ use crate::ports::notifier::{DeliveryOutcome, DeliveryReport, Notification, Noti
 use crate::ports::outbox::{AttemptRecord, Disposition, LeaseOptions, LeasedDelivery, Outbox, RecordOutcome};
 use crate::text::Text;
 use crate::time::Timestamp;
+
+/// After how many failed attempts of a schedule, two and a half hours, the past of the channel is looked at.
+const LONG_FAILURE: u32 = 5;
 
 /// How the dispatcher works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,7 +127,14 @@ impl Dispatcher {
             Some(channel) if channel.disabled.is_some() => (Disposition::Cancelled, None),
             Some(channel) => {
                 let report = self.deliver(tenant, &delivery, channel.clone(), at).await;
-                let disposition = self.judge(tenant, &delivery, &channel, &report.outcome, at).await?;
+                let (disposition, incident) =
+                    self.judge(tenant, &delivery, &channel, &report.outcome, at).await?;
+                if let (Some(incident), Some(reason)) = (incident, report.outcome.error()) {
+                    // Before the result is recorded: after a crash in between it is told again, under the same ids.
+                    let others = self.parts.alerts.channels(tenant).await?;
+                    let news = tell_others(incident, &delivery, &channel, &others, reason, at);
+                    self.parts.outbox.enqueue(tenant, news).await?;
+                }
                 (disposition, Some(report))
             }
         };
@@ -152,21 +164,13 @@ impl Dispatcher {
         channel: Channel,
         at: Timestamp,
     ) -> DeliveryReport {
-        let Some(notifier) = self.notifiers.get(channel.config.kind()) else {
-            let error = Text::from(format!(
-                "this server has no notifier for channels of type `{}`",
-                channel.config.kind()
-            ));
-            return DeliveryReport {
-                outcome: DeliveryOutcome::RetryAfter { after: None, error },
-                request: Text::default(),
-                response: None,
-                status_code: None,
-                latency: Duration::ZERO,
-            };
+        let kind = channel.config.kind();
+        let Some(notifier) = self.notifiers.get(kind) else {
+            return guarded::failure(format!("this server has no notifier for channels of type `{kind}`"));
         };
         let attempt = delivery.attempts + 1;
-        notifier.deliver(&Notification { tenant, delivery: delivery.clone(), channel, attempt, at }).await
+        let notification = Notification { tenant, delivery: delivery.clone(), channel, attempt, at };
+        guarded::deliver(&**notifier, &notification).await
     }
 
     async fn judge(
@@ -176,19 +180,26 @@ impl Dispatcher {
         channel: &Channel,
         outcome: &DeliveryOutcome,
         at: Timestamp,
-    ) -> Result<Disposition> {
+    ) -> Result<(Disposition, Option<Incident>)> {
         match outcome {
-            DeliveryOutcome::Delivered => Ok(Disposition::Delivered),
-            DeliveryOutcome::Permanent { .. } => Ok(Disposition::Dead),
+            DeliveryOutcome::Delivered => Ok((Disposition::Delivered, None)),
+            DeliveryOutcome::Permanent { .. } => Ok((Disposition::Dead, Some(Incident::GivenUp))),
             DeliveryOutcome::Disable { error } => {
                 self.disable(tenant, channel, error, at).await?;
-                Ok(Disposition::Dead)
+                Ok((Disposition::Dead, Some(Incident::Disabled)))
             }
-            DeliveryOutcome::RetryAfter { after, .. } => {
+            DeliveryOutcome::RetryAfter { after, error } => {
                 let failed = delivery.schedule_position + 1;
+                if failed >= LONG_FAILURE
+                    && has_failed_for_days(&*self.parts.outbox, tenant, channel, at).await?
+                {
+                    let reason = Text::from(format!("it failed for five days, at last with: {error}"));
+                    self.disable(tenant, channel, &reason, at).await?;
+                    return Ok((Disposition::Dead, Some(Incident::Disabled)));
+                }
                 Ok(match next_attempt(failed, *after, &self.parts.env)? {
-                    Some(wait) => Disposition::RetryAt(at.plus(wait)),
-                    None => Disposition::Dead,
+                    Some(wait) => (Disposition::RetryAt(at.plus(wait)), None),
+                    None => (Disposition::Dead, Some(Incident::GivenUp)),
                 })
             }
         }
