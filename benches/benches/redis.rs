@@ -25,8 +25,9 @@ use pulsestream_redis::{RedisBackend, RedisConfig, open};
 use tokio::runtime::Runtime;
 
 const URL: &str = "PULSESTREAM_TEST_REDIS_URL";
-/// Calls of one measured round, spread over so many callers at once.
-const CALLS: usize = 4_096;
+/// Calls that each caller makes in one measured round.
+const CALLS: usize = 32;
+/// How many callers there are at once.
 const CALLERS: [usize; 3] = [1, 16, 128];
 
 fn redis(criterion: &mut Criterion) {
@@ -47,15 +48,16 @@ fn redis(criterion: &mut Criterion) {
 fn limits(criterion: &mut Criterion, runtime: &Runtime, backend: &RedisBackend) {
     let limit = RateLimit::new(1_000_000, Duration::from_secs(1), 1_000_000).expect("a valid limit");
     let mut group = criterion.benchmark_group("redis/limit");
-    group.throughput(Throughput::Elements(CALLS as u64)).sample_size(10);
+    group.sample_size(10);
     for callers in CALLERS {
+        group.throughput(Throughput::Elements((CALLS * callers) as u64));
         group.bench_function(format!("{callers}_callers"), |bencher| {
             bencher.iter(|| {
                 runtime.block_on(at_once(callers, |caller| {
                     let limiter = backend.rate_limiter();
                     async move {
                         let tenant = TenantId::from_u128(caller as u128);
-                        for _ in 0..CALLS / callers {
+                        for _ in 0..CALLS {
                             black_box(limiter.take(tenant, "ingest", 1, limit).await.expect("redis answers"));
                         }
                     }
@@ -68,16 +70,17 @@ fn limits(criterion: &mut Criterion, runtime: &Runtime, backend: &RedisBackend) 
 
 fn accepts(criterion: &mut Criterion, runtime: &Runtime, backend: &RedisBackend) {
     let mut group = criterion.benchmark_group("redis/accept_single_events");
-    group.throughput(Throughput::Elements(CALLS as u64)).sample_size(10);
+    group.sample_size(10);
     let queue = backend.ingest_queue();
     for callers in CALLERS {
+        group.throughput(Throughput::Elements((CALLS * callers) as u64));
         group.bench_function(format!("{callers}_callers"), |bencher| {
             bencher.iter(|| {
                 runtime.block_on(at_once(callers, |caller| {
                     let queue = backend.ingest_queue();
                     async move {
                         let tenant = TenantId::from_u128(caller as u128);
-                        for _ in 0..CALLS / callers {
+                        for _ in 0..CALLS {
                             queue.enqueue(tenant, vec![event()]).await.expect("redis answers");
                         }
                     }

@@ -32,14 +32,16 @@ pub(super) async fn accept(listener: TcpListener, line: Line) {
             accepted = listener.accept() => {
                 let Ok((client, _)) = accepted else { return };
                 line.counters.accepted.fetch_add(1, Ordering::SeqCst);
-                connections.spawn(serve(client, line.clone()));
+                // Known here, so that a reset hits whoever was counted before it.
+                let generation = line.faults.borrow().generation;
+                connections.spawn(serve(client, generation, line.clone()));
             }
             Some(_) = connections.join_next() => {}
         }
     }
 }
 
-async fn serve(client: TcpStream, line: Line) {
+async fn serve(client: TcpStream, generation: u64, line: Line) {
     line.counters.open.fetch_add(1, Ordering::SeqCst);
     // Dropped also when the task is aborted.
     let _open = Open(line.counters.clone());
@@ -48,7 +50,7 @@ async fn serve(client: TcpStream, line: Line) {
     }
     // An upstream that is not there looks like a connection that was closed at once.
     let Ok(server) = TcpStream::connect(line.upstream).await else { return };
-    let _ = forward(client, server, &line).await;
+    let _ = forward(client, server, generation, &line).await;
 }
 
 struct Open(Arc<Counters>);
@@ -67,11 +69,10 @@ enum End {
     Cut,
 }
 
-async fn forward(mut client: TcpStream, mut server: TcpStream, line: &Line) -> Result<()> {
+async fn forward(mut client: TcpStream, mut server: TcpStream, generation: u64, line: &Line) -> Result<()> {
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     let mut faults = line.faults.subscribe();
-    let generation = faults.borrow_and_update().generation;
     let is_reset = {
         let (client_reads, client_writes) = client.split();
         let (server_reads, server_writes) = server.split();
