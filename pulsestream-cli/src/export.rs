@@ -5,9 +5,12 @@ use std::process::ExitCode;
 
 use indicatif::ProgressBar;
 use pulsestream::PulseStream;
-use pulsestream_core::event::Event;
+use pulsestream_core::event::{Context, ErrorDetails, Event, JsonObject, Metrics, Severity, Source};
+use pulsestream_core::id::EventId;
 use pulsestream_core::query::{FindQuery, Order};
+use pulsestream_core::time::Timestamp;
 use pulsestream_core::{Error, ErrorKind, Result};
+use serde::Serialize;
 
 use crate::args::ExportArgs;
 use crate::open;
@@ -56,15 +59,45 @@ async fn export(ps: &PulseStream, args: &ExportArgs) -> Result<u64> {
     Ok(exported)
 }
 
-/// Returns one event in the strict form; when it was received is the importing store's to say.
+/// An event in the strict form. When it was received is the importing store's to say.
+#[derive(Serialize)]
+struct Exported<'a> {
+    id: &'a EventId,
+    event_type: &'a str,
+    timestamp: Timestamp,
+    severity: Severity,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    title: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<&'a str>,
+    source: &'a Source,
+    context: &'a Context,
+    metrics: &'a Metrics,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a ErrorDetails>,
+    payload: &'a JsonObject,
+    metadata: &'a JsonObject,
+}
+
+/// Writes one event on a line. Payload and metadata are copied as they stand: `1.40` stays `1.40`.
 fn line(event: &Event) -> Result<Vec<u8>> {
-    let unwritable =
-        |error| Error::new(ErrorKind::Internal, "export", "an event has no JSON form").with_source(error);
-    let mut value = serde_json::to_value(event).map_err(unwritable)?;
-    if let Some(fields) = value.as_object_mut() {
-        fields.remove("received_at");
-    }
-    let mut line = serde_json::to_vec(&value).map_err(unwritable)?;
+    let exported = Exported {
+        id: &event.id,
+        event_type: &event.event_type,
+        timestamp: event.timestamp,
+        severity: event.severity,
+        title: event.title.as_deref(),
+        message: event.message.as_deref(),
+        source: &event.source,
+        context: &event.context,
+        metrics: &event.metrics,
+        error: event.error.as_deref(),
+        payload: &event.payload,
+        metadata: &event.metadata,
+    };
+    let mut line = serde_json::to_vec(&exported).map_err(|error| {
+        Error::new(ErrorKind::Internal, "export", "an event has no JSON form").with_source(error)
+    })?;
     line.push(b'\n');
     Ok(line)
 }
@@ -81,7 +114,6 @@ mod tests {
     use pulsestream_core::event::{Dialect, EventParser};
     use pulsestream_core::settings::Settings;
     use pulsestream_core::testkit::EventGenerator;
-    use pulsestream_core::time::Timestamp;
 
     use super::*;
 
