@@ -10,7 +10,7 @@ use pulsestream::prelude::*;
 async fn main() -> pulsestream::Result<()> {
     let ps = PulseStream::open("memory:").await?;
     let shop = ps.tenant(TenantId::from_name("shop"));
-    shop.rules().create("Checkout fails", "count > 3 over 5m where severity >= 'error'", &[]).await?;
+    shop.rules().create("Checkout fails", "count > 3 over 5m where severity >= 'error'", &["log"]).await?;
     for number in 0..5 {
         let mut event = Event::new(EventId::new(format!("order-{number}"))?, "order_failed", ps.env().now());
         event.severity = Severity::Error;

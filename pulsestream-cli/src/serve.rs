@@ -7,8 +7,6 @@ use std::sync::Arc;
 use pulsestream::notify::egress::EgressPolicy;
 use pulsestream::{PulseStream, Unlimited};
 use pulsestream_axum::ApiConfig;
-use pulsestream_core::alerting::{Channel, ChannelConfig};
-use pulsestream_core::id::{ChannelId, derive_uuid};
 use pulsestream_core::{Error, ErrorKind, Result};
 use tokio::net::TcpListener;
 
@@ -31,7 +29,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<ExitCode> {
     for range in &args.allow_egress {
         egress = egress.allow(range.parse()?);
     }
-    builder = builder.with_egress_policy(egress).with_server_channel(log_channel());
+    builder = builder.with_egress_policy(egress);
     let mut config = ApiConfig { environment: args.environment.clone(), ..ApiConfig::default() };
     for proxy in &args.trusted_proxy {
         config.trusted_proxies.push(proxy.parse()?);
@@ -49,12 +47,6 @@ pub(crate) async fn run(args: ServeArgs) -> Result<ExitCode> {
     ps.close().await?;
     served?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// The channel that rules reach by the name `log`.
-fn log_channel() -> Channel {
-    let id = ChannelId::from_u128(derive_uuid(b"pulsestream.server_channel", b"log"));
-    Channel::new(id, "log", ChannelConfig::Log {})
 }
 
 /// Listens, or says why not.

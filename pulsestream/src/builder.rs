@@ -195,7 +195,8 @@ impl Builder {
         self
     }
 
-    /// Adds a channel of the server, which rules of every tenant can name when the tenant has none of that name.
+    /// Adds a channel of the server, which rules of every tenant can name when the tenant has none of that name. With the feature
+    /// `notify` there is one already, `log`.
     #[must_use]
     pub fn with_server_channel(mut self, channel: Channel) -> Self {
         self.server_channels.push(channel);
@@ -220,6 +221,10 @@ impl Builder {
         let env = self.env;
         let settings = self.settings;
         let stores = stores::open(self.stores, &url, &env).await?;
+        #[cfg(feature = "notify")]
+        let server_channels = with_log_channel(self.server_channels);
+        #[cfg(not(feature = "notify"))]
+        let server_channels = self.server_channels;
         let ingest = IngestService::new(
             env.clone(),
             stores.event_store.clone(),
@@ -245,7 +250,7 @@ impl Builder {
             engine.clone(),
             env.clone(),
         )
-        .with_server_channels(self.server_channels.clone())
+        .with_server_channels(server_channels.clone())
         .with_max_rules(settings.alerting.max_rules);
         #[cfg(feature = "notify")]
         let notifiers = standard_notifiers(self.egress, self.notifiers, &env);
@@ -256,7 +261,7 @@ impl Builder {
             alerts: stores.alert_store.clone(),
             coordinator: stores.coordinator.clone(),
             engine,
-            planner: Arc::new(GroupingPlanner::new(self.server_channels.clone())),
+            planner: Arc::new(GroupingPlanner::new(server_channels.clone())),
             env: env.clone(),
             holder: EventId::from_u128(env.uuid_v7()?).as_str().into(),
         };
@@ -264,7 +269,7 @@ impl Builder {
             outbox: stores.outbox.clone(),
             alerts: stores.alert_store.clone(),
             notifiers,
-            server_channels: self.server_channels,
+            server_channels,
             env: env.clone(),
             holder: parts.holder.clone(),
         };
@@ -289,6 +294,19 @@ impl Builder {
             background,
         }))
     }
+}
+
+/// Adds the channel that rules of every tenant reach by the name `log`, unless the application has one of that name.
+#[cfg(feature = "notify")]
+fn with_log_channel(mut channels: Vec<Channel>) -> Vec<Channel> {
+    use pulsestream_core::alerting::ChannelConfig;
+    use pulsestream_core::id::{ChannelId, derive_uuid};
+
+    if channels.iter().all(|channel| channel.name != "log") {
+        let id = ChannelId::from_u128(derive_uuid(b"pulsestream.server_channel", b"log"));
+        channels.push(Channel::new(id, "log", ChannelConfig::Log {}));
+    }
+    channels
 }
 
 /// Puts the notifiers of this build before those of the application, which win where they are of one kind.
