@@ -52,7 +52,7 @@ pub(crate) struct StoreArgs {
     /// A folder, `memory:` or `postgres://user@host/database`.
     #[arg(long, env = "PULSESTREAM_STORE", default_value = "./pulsestream-data", value_name = "URL|PATH")]
     pub store: String,
-    /// A Redis for rate limits, cache, live messages and leases, for example redis://localhost:6379.
+    /// A Redis for rate limits, cache and the live bus, for example redis://localhost:6379.
     #[arg(long, env = "PULSESTREAM_REDIS", value_name = "URL")]
     pub redis: Option<String>,
     /// Settings in JSON; flags win over the file.

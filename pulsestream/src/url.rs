@@ -12,7 +12,7 @@ use pulsestream_core::{Error, Result};
 /// | `memory:` | everything in memory, gone at the end |
 /// | `./events`, `file:/var/lib/events` | a folder on disk |
 /// | `postgres://user@host/db` | PostgreSQL |
-/// | any of them with `?redis=redis://host` | and Redis for rate limits, cache, queue, live bus and leases |
+/// | any of them with `?redis=redis://host` | and Redis for rate limits, cache and live bus |
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoreUrl {
     /// Where events, rules, alerts and accounts are kept.
