@@ -143,7 +143,7 @@ async fn ready(State(app): State<App>) -> Response {
     let is_ready = checks.iter().all(CheckView::is_ok);
     let view = ReadyView {
         status: if is_ready { "ready" } else { "not_ready" },
-        uptime_seconds: app.ps.status().await.uptime.as_secs(),
+        uptime_seconds: app.ps.uptime().as_secs(),
         checks,
     };
     let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -151,7 +151,7 @@ async fn ready(State(app): State<App>) -> Response {
 }
 
 async fn metrics(State(app): State<App>) -> Response {
-    let uptime = app.ps.status().await.uptime;
+    let uptime = app.ps.uptime();
     let page = app.telemetry.render(&app.ps, uptime, app.bodies.used());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response()
 }

@@ -13,7 +13,7 @@ use pulsestream_core::ports::alert_store::AlertStore;
 use pulsestream_core::ports::auth::TenantAuth;
 use pulsestream_core::ports::cache::Cache;
 use pulsestream_core::ports::coordinator::Coordinator;
-use pulsestream_core::ports::event_store::{EventStore, StoreStatus};
+use pulsestream_core::ports::event_store::EventStore;
 use pulsestream_core::ports::live_bus::LiveBus;
 use pulsestream_core::ports::outbox::Outbox;
 use pulsestream_core::ports::rate_limiter::RateLimiter;
@@ -21,6 +21,7 @@ use pulsestream_core::settings::Settings;
 
 use crate::background::Background;
 use crate::builder::Builder;
+use crate::status::Status;
 use crate::stores::OpenStores;
 use crate::tenant::Tenant;
 use crate::url::StoreUrl;
@@ -39,18 +40,15 @@ pub(crate) struct Inner {
     pub(crate) background: Background,
 }
 
+impl Inner {
+    pub(crate) fn uptime(&self) -> Duration {
+        self.env.monotonic().saturating_sub(self.started)
+    }
+}
+
 /// A running event pipeline; cheap to clone. Dropping the last clone stops it without draining: call [`Self::close`].
 #[derive(Debug, Clone)]
 pub struct PulseStream(Arc<Inner>);
-
-/// What a [`PulseStream`] depends on, asked now.
-#[derive(Debug)]
-pub struct Status {
-    /// How long it has been open.
-    pub uptime: Duration,
-    /// The event store, or why it did not answer.
-    pub event_store: Result<StoreStatus>,
-}
 
 impl PulseStream {
     pub(crate) fn new(inner: Inner) -> Self {
@@ -147,10 +145,12 @@ impl PulseStream {
 
     /// Asks everything it depends on.
     pub async fn status(&self) -> Status {
-        Status {
-            uptime: self.0.env.monotonic().saturating_sub(self.0.started),
-            event_store: self.0.stores.event_store.check().await,
-        }
+        Status::ask(&self.0).await
+    }
+
+    /// Returns how long it has been open; asks nobody.
+    pub fn uptime(&self) -> Duration {
+        self.0.uptime()
     }
 
     /// Stops the background work after the step it is in, finishes what was acknowledged, and releases everything. Closing twice

@@ -27,6 +27,7 @@ mod erase;
 mod handle;
 pub mod prelude;
 mod rules;
+mod status;
 mod stores;
 mod tenant;
 mod threads;
@@ -35,12 +36,13 @@ mod url;
 
 pub use alerts::Alerts;
 pub use builder::Builder;
-pub use handle::{PulseStream, Status};
+pub use handle::PulseStream;
 pub use pulsestream_core as core;
 pub use pulsestream_core::{Error, ErrorKind, FieldError, Result, Retry};
 #[cfg(feature = "notify")]
 pub use pulsestream_notify as notify;
 pub use rules::Rules;
+pub use status::{ComponentStatus, Status};
 pub use tenant::Tenant;
 pub use unlimited::Unlimited;
 pub use url::{PrimaryStore, StoreUrl};

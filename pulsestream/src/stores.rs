@@ -41,6 +41,9 @@ pub(crate) struct Stores {
     pub(crate) live_bus: Option<Arc<dyn LiveBus>>,
     #[cfg(feature = "postgres")]
     postgres: Option<pulsestream_postgres::Postgres>,
+    /// The limiter in Redis, when it is the one in use.
+    #[cfg(feature = "redis")]
+    redis_limiter: Option<Arc<pulsestream_redis::RedisRateLimiter>>,
 }
 
 impl Stores {
@@ -65,9 +68,19 @@ pub(crate) struct OpenStores {
     key_value: Option<Arc<dyn KeyValue>>,
     #[cfg(feature = "postgres")]
     postgres: Option<pulsestream_postgres::Postgres>,
+    #[cfg(feature = "redis")]
+    redis_limiter: Option<Arc<pulsestream_redis::RedisRateLimiter>>,
 }
 
 impl OpenStores {
+    /// Returns whether rates are limited by this node alone although they should hold over all nodes.
+    pub(crate) fn limits_locally(&self) -> bool {
+        #[cfg(feature = "redis")]
+        return self.redis_limiter.as_ref().is_some_and(|limiter| limiter.is_local());
+        #[cfg(not(feature = "redis"))]
+        false
+    }
+
     /// Closes all of them, each also when another fails, and returns the first failure.
     pub(crate) async fn close(&self) -> Result<()> {
         let events = self.event_store.close().await;
@@ -121,6 +134,8 @@ pub(crate) async fn open(given: Stores, url: &StoreUrl, env: &Env) -> Result<Ope
         key_value,
         #[cfg(feature = "postgres")]
         postgres: stores.postgres,
+        #[cfg(feature = "redis")]
+        redis_limiter: stores.redis_limiter,
     })
 }
 
@@ -168,7 +183,10 @@ async fn open_postgres(_stores: &mut Stores, _url: &str, _env: &Env) -> Result<(
 #[cfg(feature = "redis")]
 async fn open_redis(stores: &mut Stores, url: &str, env: &Env) -> Result<()> {
     let redis = pulsestream_redis::open(pulsestream_redis::RedisConfig::new(url), env.clone()).await?;
-    stores.rate_limiter.get_or_insert_with(|| redis.rate_limiter());
+    if stores.rate_limiter.is_none() {
+        stores.rate_limiter = Some(redis.rate_limiter());
+        stores.redis_limiter = Some(redis.rate_limiter());
+    }
     stores.cache.get_or_insert_with(|| redis.cache());
     stores.live_bus.get_or_insert_with(|| redis.live_bus());
     Ok(())

@@ -149,7 +149,7 @@ async fn system_health(app: &App, tenant: TenantId) -> Answer<SystemHealth> {
         ],
         services,
         last_check: at,
-        uptime_seconds: app.ps.status().await.uptime.as_secs(),
+        uptime_seconds: app.ps.uptime().as_secs(),
     })
 }
 

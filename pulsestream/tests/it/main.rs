@@ -5,3 +5,4 @@ mod alert;
 mod folder;
 #[cfg(all(feature = "postgres", feature = "redis"))]
 mod postgres;
+mod status;

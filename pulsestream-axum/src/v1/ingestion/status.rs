@@ -93,7 +93,7 @@ pub(super) async fn health(State(app): State<App>, caller: Caller) -> Answer<axu
         worker_status: if status == HealthStatus::Unhealthy { "stopped" } else { "running" },
         last_event_received: last,
         errors_last_hour: hour.errors(),
-        uptime_seconds: app.ps.status().await.uptime.as_secs(),
+        uptime_seconds: app.ps.uptime().as_secs(),
     }))
 }
 
