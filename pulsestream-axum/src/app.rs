@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use axum::http::{HeaderMap, header};
 use pulsestream::PulseStream;
+use pulsestream_core::alerting::Author;
 use pulsestream_core::error::Result;
 use pulsestream_core::{Error, ErrorKind};
 use tokio::sync::Semaphore;
 
+use crate::access::Caller;
 use crate::body::BodyBudget;
 use crate::config::{ApiConfig, MetricsAccess};
 use crate::credentials;
@@ -69,6 +71,11 @@ impl App {
 
     pub(crate) fn settings(&self) -> &pulsestream_core::settings::Settings {
         self.ps.settings()
+    }
+
+    /// Returns who changes something now, for the log of changes.
+    pub(crate) fn author(&self, caller: &Caller) -> Author {
+        Author::new(caller.principal.subject.to_string(), self.ps.env().now())
     }
 
     pub(crate) fn admit_to_metrics(&self, headers: &HeaderMap) -> Answer<()> {

@@ -28,6 +28,11 @@ const MIGRATIONS: &[Migration] = &[
     Migration { version: 2, name: "identity", sql: include_str!("../migrations/0002_identity.sql") },
     Migration { version: 3, name: "leases", sql: include_str!("../migrations/0003_leases.sql") },
     Migration { version: 4, name: "alerting", sql: include_str!("../migrations/0004_alerting.sql") },
+    Migration {
+        version: 5,
+        name: "config_changes",
+        sql: include_str!("../migrations/0005_config_changes.sql"),
+    },
 ];
 
 /// What the application's role may do, in the order it is granted.
@@ -43,6 +48,7 @@ const GRANTS: &[&str] = &[
     "grant select, insert, update, delete on {schema}.rules, {schema}.channels, {schema}.silences, {schema}.routing, \
      {schema}.revisions, {schema}.alerts, {schema}.alert_timeline, {schema}.deliveries, {schema}.delivery_attempts, \
      {schema}.checkpoints to {role}",
+    "grant select, insert, delete on {schema}.config_changes to {role}",
 ];
 
 /// Brings the schema up to date, or refuses when it may not or cannot.

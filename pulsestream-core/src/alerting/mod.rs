@@ -1,6 +1,7 @@
 //! Alerting: rules as data, the engine that evaluates them, and what becomes of their alerts.
 
 mod alert;
+mod change;
 mod channel;
 mod check;
 mod codec;
@@ -23,6 +24,7 @@ pub mod v1;
 pub use alert::{
     Acknowledgement, Alert, AlertAction, ManualResolution, Suppression, TimelineEntry, TimelineKind,
 };
+pub use change::{Author, ConfigAction, ConfigChange, ConfigObject, Configured, FieldChange};
 pub use channel::{Channel, ChannelConfig, ChannelDisabled, SecretText};
 pub use check::{
     MAX_BASELINE_PERIODS, MAX_CHANGE_WINDOWS, MAX_CHANNELS, MAX_COMPOSITE_RULES, MAX_GROUPS, MAX_LABELS,

@@ -7,14 +7,16 @@ use serde::Serialize;
 
 use super::replay::{backtest, replay, with_named_rules};
 use super::{
-    Alert, AlertAction, AlertState, Backtest, Channel, ChannelRef, Labels, NoDataPolicy, Quantity, Routing,
-    Rule, RuleKind, Silence, Term,
+    Alert, AlertAction, AlertState, Author, Backtest, Channel, ChannelRef, Labels, NoDataPolicy, Quantity,
+    Routing, Rule, RuleKind, Silence, Term,
 };
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, FieldError, Result};
 use crate::filter::Filter;
 use crate::id::{AlertId, ChannelId, RuleId, SilenceId, TenantId};
-use crate::ports::alert_store::{AlertQuery, AlertStore, PutMode, RuleQuery};
+use crate::ports::alert_store::{
+    AlertQuery, AlertStore, ConfigChangePage, ConfigChangeQuery, PutMode, RuleQuery,
+};
 use crate::ports::event_store::EventStore;
 use crate::ports::rule_engine::{Explanation, RuleEngine};
 use crate::query::AggregateQuery;
@@ -23,6 +25,8 @@ use crate::time::{TimeRange, Timestamp};
 
 /// Most events that a backtest or an explanation replays.
 const MAX_REPLAY_EVENTS: usize = 1_000_000;
+/// Who changes something when nobody is named.
+const APPLICATION: &str = "application";
 
 /// One group of an evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -83,6 +87,7 @@ pub struct AlertingService {
     env: Env,
     server_channels: Arc<[Channel]>,
     max_rules: usize,
+    actor: Text,
 }
 
 impl AlertingService {
@@ -93,7 +98,15 @@ impl AlertingService {
         engine: Arc<dyn RuleEngine>,
         env: Env,
     ) -> Self {
-        Self { alerts, events, engine, env, server_channels: Arc::new([]), max_rules: 1_000 }
+        Self {
+            alerts,
+            events,
+            engine,
+            env,
+            server_channels: Arc::new([]),
+            max_rules: 1_000,
+            actor: APPLICATION.into(),
+        }
     }
 
     /// Sets the channels that rules may name without a tenant configuring them.
@@ -108,6 +121,13 @@ impl AlertingService {
     pub fn with_max_rules(mut self, max_rules: usize) -> Self {
         self.max_rules = max_rules;
         self
+    }
+
+    /// Returns the same service for somebody: the log of changes names them, for example `user:0190f3a2-...`. Without it, the log
+    /// says `application`.
+    #[must_use]
+    pub fn acting_as(&self, actor: impl Into<Text>) -> Self {
+        Self { actor: actor.into(), ..self.clone() }
     }
 
     /// Returns the store below, for questions that need no check.
@@ -138,7 +158,7 @@ impl AlertingService {
             return Err(Error::new(ErrorKind::TooLarge, "rules.create", "the tenant has too many rules")
                 .with_context("max_rules", self.max_rules));
         }
-        self.alerts.put_rule(tenant, rule, PutMode::Create).await
+        self.alerts.put_rule(tenant, rule, PutMode::Create, &self.author()).await
     }
 
     /// Replaces a rule and returns it; `version` is the one that was read, `None` replaces whatever is there.
@@ -151,7 +171,7 @@ impl AlertingService {
         rule.updated_at = self.env.now().max(before.updated_at);
         self.check_rule(tenant, &rule).await?;
         let mode = PutMode::Replace { version: version.unwrap_or(before.version) };
-        self.alerts.put_rule(tenant, rule, mode).await
+        self.alerts.put_rule(tenant, rule, mode, &self.author()).await
     }
 
     /// Switches a rule on or off and returns it.
@@ -166,7 +186,7 @@ impl AlertingService {
         let version = rule.version;
         rule.is_active = is_active;
         rule.updated_at = self.env.now();
-        self.alerts.put_rule(tenant, rule, PutMode::Replace { version }).await
+        self.alerts.put_rule(tenant, rule, PutMode::Replace { version }, &self.author()).await
     }
 
     /// Deletes a rule; its open alerts are resolved, its past ones stay.
@@ -188,7 +208,7 @@ impl AlertingService {
                 .with_context("composite", rule.id));
             }
         }
-        if self.alerts.delete_rule(tenant, id).await? { Ok(()) } else { Err(no_rule(id)) }
+        if self.alerts.delete_rule(tenant, id, &self.author()).await? { Ok(()) } else { Err(no_rule(id)) }
     }
 
     /// Returns a rule.
@@ -328,7 +348,7 @@ impl AlertingService {
         let now = self.env.now();
         channel.created_at = before.map_or(now, |before| before.created_at);
         channel.updated_at = now;
-        self.alerts.put_channel(tenant, channel, put_mode(version)).await
+        self.alerts.put_channel(tenant, channel, put_mode(version), &self.author()).await
     }
 
     /// Deletes a channel.
@@ -346,7 +366,7 @@ impl AlertingService {
                     .with_context("rule", rule.id));
             }
         }
-        if self.alerts.delete_channel(tenant, id).await? { Ok(()) } else { Err(missing()) }
+        if self.alerts.delete_channel(tenant, id, &self.author()).await? { Ok(()) } else { Err(missing()) }
     }
 
     /// Stores a silence; `version` is the one that was read, `None` for a new one.
@@ -370,7 +390,7 @@ impl AlertingService {
         };
         silence.created_at = before.map_or(now, |before| before.created_at);
         silence.updated_at = now;
-        self.alerts.put_silence(tenant, silence, put_mode(version)).await
+        self.alerts.put_silence(tenant, silence, put_mode(version), &self.author()).await
     }
 
     /// Ends a silence now; one that has ended already stays as it is.
@@ -389,7 +409,7 @@ impl AlertingService {
         silence.ends_at = now;
         silence.starts_at = silence.starts_at.min(now);
         silence.updated_at = now;
-        self.alerts.put_silence(tenant, silence, PutMode::Replace { version }).await
+        self.alerts.put_silence(tenant, silence, PutMode::Replace { version }, &self.author()).await
     }
 
     /// Stores routes, inhibitions and mute schedules; `version` is the one that was read, 0 when there were none.
@@ -400,7 +420,19 @@ impl AlertingService {
         routing.validate()?;
         routing.updated_at = self.env.now();
         let mode = if version == 0 { PutMode::Create } else { PutMode::Replace { version } };
-        self.alerts.put_routing(tenant, routing, mode).await
+        self.alerts.put_routing(tenant, routing, mode, &self.author()).await
+    }
+
+    /// Returns the log of changes to rules, channels, silences and routing, the latest first.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn changes(&self, tenant: TenantId, query: &ConfigChangeQuery) -> Result<ConfigChangePage> {
+        self.alerts.changes(tenant, query).await
+    }
+
+    fn author(&self) -> Author {
+        Author::new(self.actor.clone(), self.env.now())
     }
 
     async fn all_rules(&self, tenant: TenantId) -> Result<Vec<Rule>> {

@@ -3,20 +3,22 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::alert_commit;
 use super::keys::alerting as keys;
 use super::keys::alerting::AlertIndex;
 use super::record::decode;
 use super::transaction::{Attempts, Transaction};
-use crate::alerting::{Alert, AlertAction, AlertState, Channel, Routing, Rule, Silence, TimelineEntry};
+use super::{alert_commit, alert_documents as documents};
+use crate::alerting::{
+    Alert, AlertAction, AlertState, Author, Channel, Routing, Rule, Silence, TimelineEntry,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{AlertId, ChannelId, RuleId, SilenceId, TenantId};
 use crate::ports::alert_store::{
     AlertCommit, AlertCommitOutcome, AlertCount, AlertCursor, AlertPage, AlertQuery, AlertStore,
-    AlertingConfig, Checkpoint, PutMode, RuleActivity, RuleCursor, RulePage, RuleQuery,
+    AlertingConfig, Checkpoint, ConfigChangePage, ConfigChangeQuery, PutMode, RuleActivity, RuleCursor,
+    RulePage, RuleQuery,
 };
 use crate::ports::event_store::Partition;
 use crate::ports::key_value::{KeyValue, KeyValueExt, Read, ReadResult, prefix_end};
@@ -35,68 +37,6 @@ const DEFAULT_LIMIT: usize = 100;
 #[derive(Debug, Clone)]
 pub struct KeyValueAlertStore(Arc<dyn KeyValue>);
 
-/// What `put_*` needs to know of a document.
-trait Versioned: Serialize + DeserializeOwned + Send + Sync {
-    const WHAT: &'static str;
-    const OPERATION: &'static str;
-
-    fn version(&self) -> u64;
-    fn set_version(&mut self, version: u64);
-    fn key(&self, tenant: TenantId) -> Vec<u8>;
-    /// The key that keeps the name unique, and the id under it.
-    fn name_key(&self, tenant: TenantId) -> Option<(Vec<u8>, [u8; 16])>;
-}
-
-macro_rules! versioned {
-    ($type:ty, $what:literal, $operation:literal, $key:expr, $name:expr) => {
-        impl Versioned for $type {
-            const WHAT: &'static str = $what;
-            const OPERATION: &'static str = $operation;
-
-            fn version(&self) -> u64 {
-                self.version
-            }
-
-            fn set_version(&mut self, version: u64) {
-                self.version = version;
-            }
-
-            fn key(&self, tenant: TenantId) -> Vec<u8> {
-                let key: fn(&Self, TenantId) -> Vec<u8> = $key;
-                key(self, tenant)
-            }
-
-            fn name_key(&self, tenant: TenantId) -> Option<(Vec<u8>, [u8; 16])> {
-                let name: fn(&Self, TenantId) -> Option<(Vec<u8>, [u8; 16])> = $name;
-                name(self, tenant)
-            }
-        }
-    };
-}
-
-versioned!(
-    Rule,
-    "rule",
-    "alert_store.put_rule",
-    |rule, tenant| keys::rule(tenant, rule.id),
-    |rule, tenant| Some((keys::rule_name(tenant, &rule.name), rule.id.to_bytes()))
-);
-versioned!(
-    Channel,
-    "channel",
-    "alert_store.put_channel",
-    |channel, tenant| keys::channel(tenant, channel.id),
-    |channel, tenant| Some((keys::channel_name(tenant, &channel.name), channel.id.to_bytes()))
-);
-versioned!(
-    Silence,
-    "silence",
-    "alert_store.put_silence",
-    |silence, tenant| keys::silence(tenant, silence.id),
-    |_, _| None
-);
-versioned!(Routing, "routing", "alert_store.put_routing", |_, tenant| keys::routing(tenant), |_, _| None);
-
 impl KeyValueAlertStore {
     /// Creates a store over `store`.
     pub fn new(store: Arc<dyn KeyValue>) -> Self {
@@ -110,54 +50,6 @@ impl KeyValueAlertStore {
     async fn records<T: DeserializeOwned>(&self, prefix: Vec<u8>, what: &'static str) -> Result<Vec<T>> {
         let entries = self.0.prefix(prefix, MAX_LISTED).await?;
         entries.into_iter().map(|(_, bytes)| decode(&bytes, what)).collect()
-    }
-
-    async fn put<T: Versioned>(&self, tenant: TenantId, mut document: T, mode: PutMode) -> Result<T> {
-        let mut attempts = Attempts::new(T::OPERATION);
-        loop {
-            attempts.next()?;
-            let mut transaction = Transaction::new(&*self.0);
-            let key = document.key(tenant);
-            let present: Option<T> = transaction.get(&key, T::WHAT).await?;
-            let version = present.as_ref().map_or(0, Versioned::version);
-            check_mode::<T>(mode, version)?;
-            if let Some((name_key, id)) = document.name_key(tenant) {
-                let holder = transaction.bytes(&name_key).await?;
-                if holder.is_some_and(|holder| holder != id) {
-                    return Err(Error::new(ErrorKind::Conflict, T::OPERATION, "another one has this name"));
-                }
-                let before = present.as_ref().and_then(|present| present.name_key(tenant));
-                if let Some((before, _)) = before
-                    && before != name_key
-                {
-                    transaction.delete(before);
-                }
-                transaction.put_bytes(name_key, id.to_vec());
-            }
-            document.set_version(version + 1);
-            transaction.put(key, &document)?;
-            bump_revision(&mut transaction, tenant).await?;
-            if transaction.commit().await? {
-                return Ok(document);
-            }
-        }
-    }
-
-    async fn delete<T: Versioned>(&self, tenant: TenantId, key: Vec<u8>) -> Result<bool> {
-        let mut attempts = Attempts::new(T::OPERATION);
-        loop {
-            attempts.next()?;
-            let mut transaction = Transaction::new(&*self.0);
-            let Some(present) = transaction.get::<T>(&key, T::WHAT).await? else { return Ok(false) };
-            transaction.delete(key.clone());
-            if let Some((name_key, _)) = present.name_key(tenant) {
-                transaction.delete(name_key);
-            }
-            bump_revision(&mut transaction, tenant).await?;
-            if transaction.commit().await? {
-                return Ok(true);
-            }
-        }
     }
 
     /// Reads entries of an index from its end downwards, up to but not including `end`.
@@ -179,32 +71,6 @@ impl KeyValueAlertStore {
         }
         Ok(alerts)
     }
-}
-
-fn check_mode<T: Versioned>(mode: PutMode, version: u64) -> Result<()> {
-    match mode {
-        PutMode::Always => Ok(()),
-        PutMode::Create if version == 0 => Ok(()),
-        PutMode::Create => Err(Error::new(ErrorKind::Conflict, T::OPERATION, "it is there already")),
-        PutMode::Replace { version: expected } if expected == version => Ok(()),
-        PutMode::Replace { .. } if version == 0 => {
-            Err(Error::new(ErrorKind::NotFound, T::OPERATION, "there is nothing to replace"))
-        }
-        PutMode::Replace { version: expected } => Err(Error::new(
-            ErrorKind::Conflict,
-            T::OPERATION,
-            "it was changed since it was read: read it again",
-        )
-        .with_context("expected_version", expected)
-        .with_context("version", version)),
-    }
-}
-
-/// Moves the revision of a tenant's configuration on.
-async fn bump_revision(transaction: &mut Transaction<'_>, tenant: TenantId) -> Result<()> {
-    let key = keys::revision(tenant);
-    let revision: u64 = transaction.get(&key, "revision").await?.unwrap_or(0);
-    transaction.put(key, &(revision + 1))
 }
 
 /// Reads the id at the end of an index key.
@@ -238,12 +104,12 @@ impl AlertStore for KeyValueAlertStore {
         Ok(RulePage { rules, next, total })
     }
 
-    async fn put_rule(&self, tenant: TenantId, rule: Rule, mode: PutMode) -> Result<Rule> {
-        self.put(tenant, rule, mode).await
+    async fn put_rule(&self, tenant: TenantId, rule: Rule, mode: PutMode, author: &Author) -> Result<Rule> {
+        documents::put(&*self.0, tenant, rule, mode, author).await
     }
 
-    async fn delete_rule(&self, tenant: TenantId, id: RuleId) -> Result<bool> {
-        self.delete::<Rule>(tenant, keys::rule(tenant, id)).await
+    async fn delete_rule(&self, tenant: TenantId, id: RuleId, author: &Author) -> Result<bool> {
+        documents::delete::<Rule>(&*self.0, tenant, keys::rule(tenant, id), author).await
     }
 
     async fn rule_activity(&self, tenant: TenantId, rules: &[RuleId]) -> Result<Vec<RuleActivity>> {
@@ -344,7 +210,7 @@ impl AlertStore for KeyValueAlertStore {
             };
             alert_commit::replace(&mut transaction, tenant, Some(&before), &alert).await?;
             alert_commit::add_to_timeline(&mut transaction, tenant, id, vec![entry]).await?;
-            bump_revision(&mut transaction, tenant).await?;
+            documents::bump_revision(&mut transaction, tenant).await?;
             if transaction.commit().await? {
                 return Ok(alert);
             }
@@ -409,12 +275,18 @@ impl AlertStore for KeyValueAlertStore {
         self.record(keys::channel(tenant, id), "channel").await
     }
 
-    async fn put_channel(&self, tenant: TenantId, channel: Channel, mode: PutMode) -> Result<Channel> {
-        self.put(tenant, channel, mode).await
+    async fn put_channel(
+        &self,
+        tenant: TenantId,
+        channel: Channel,
+        mode: PutMode,
+        author: &Author,
+    ) -> Result<Channel> {
+        documents::put(&*self.0, tenant, channel, mode, author).await
     }
 
-    async fn delete_channel(&self, tenant: TenantId, id: ChannelId) -> Result<bool> {
-        self.delete::<Channel>(tenant, keys::channel(tenant, id)).await
+    async fn delete_channel(&self, tenant: TenantId, id: ChannelId, author: &Author) -> Result<bool> {
+        documents::delete::<Channel>(&*self.0, tenant, keys::channel(tenant, id), author).await
     }
 
     async fn silences(&self, tenant: TenantId, active_at: Option<Timestamp>) -> Result<Vec<Silence>> {
@@ -428,20 +300,40 @@ impl AlertStore for KeyValueAlertStore {
         self.record(keys::silence(tenant, id), "silence").await
     }
 
-    async fn put_silence(&self, tenant: TenantId, silence: Silence, mode: PutMode) -> Result<Silence> {
-        self.put(tenant, silence, mode).await
+    async fn put_silence(
+        &self,
+        tenant: TenantId,
+        silence: Silence,
+        mode: PutMode,
+        author: &Author,
+    ) -> Result<Silence> {
+        documents::put(&*self.0, tenant, silence, mode, author).await
     }
 
-    async fn delete_silence(&self, tenant: TenantId, id: SilenceId) -> Result<bool> {
-        self.delete::<Silence>(tenant, keys::silence(tenant, id)).await
+    async fn delete_silence(&self, tenant: TenantId, id: SilenceId, author: &Author) -> Result<bool> {
+        documents::delete::<Silence>(&*self.0, tenant, keys::silence(tenant, id), author).await
     }
 
     async fn routing(&self, tenant: TenantId) -> Result<Routing> {
         Ok(self.record(keys::routing(tenant), "routing").await?.unwrap_or_default())
     }
 
-    async fn put_routing(&self, tenant: TenantId, routing: Routing, mode: PutMode) -> Result<Routing> {
-        self.put(tenant, routing, mode).await
+    async fn put_routing(
+        &self,
+        tenant: TenantId,
+        routing: Routing,
+        mode: PutMode,
+        author: &Author,
+    ) -> Result<Routing> {
+        documents::put(&*self.0, tenant, routing, mode, author).await
+    }
+
+    async fn changes(&self, tenant: TenantId, query: &ConfigChangeQuery) -> Result<ConfigChangePage> {
+        documents::changes(&*self.0, tenant, query).await
+    }
+
+    async fn prune_changes(&self, tenant: TenantId, before: Timestamp) -> Result<u64> {
+        documents::prune_changes(&*self.0, tenant, before).await
     }
 
     async fn config(&self, tenant: TenantId, now: Timestamp) -> Result<AlertingConfig> {

@@ -203,6 +203,16 @@ pub(crate) mod alerting {
         of_tenant(tenant, b'g', &[])
     }
 
+    /// The start of the log of changes.
+    pub(crate) fn changes(tenant: TenantId) -> Vec<u8> {
+        of_tenant(tenant, b'h', &[])
+    }
+
+    /// The entry of the log of changes about a revision.
+    pub(crate) fn change(tenant: TenantId, revision: u64) -> Vec<u8> {
+        of_tenant(tenant, b'h', &[&revision.to_be_bytes()])
+    }
+
     /// The record of an alert.
     pub(crate) fn alert(tenant: TenantId, id: AlertId) -> Vec<u8> {
         of_tenant(tenant, b'a', &[&id.to_bytes()])

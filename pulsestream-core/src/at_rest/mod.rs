@@ -1,6 +1,7 @@
 //! The at-rest ports over the key-value port: whoever brings a [`KeyValue`](crate::ports::key_value::KeyValue) store gets them all.
 
 mod alert_commit;
+mod alert_documents;
 mod alert_store;
 mod coordinator;
 mod identity;

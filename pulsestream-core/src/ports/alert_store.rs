@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::event_store::{Partition, Position};
 use crate::alerting::{
-    Alert, AlertAction, AlertChange, AlertSeverity, AlertState, Channel, Delivery, Fingerprint, Matcher,
-    Routing, Rule, Silence, TimelineEntry,
+    Alert, AlertAction, AlertChange, AlertSeverity, AlertState, Author, Channel, ConfigChange, ConfigObject,
+    Delivery, Fingerprint, Matcher, Routing, Rule, Silence, TimelineEntry,
 };
 use crate::error::Result;
 use crate::id::{AlertId, ChannelId, RuleId, SilenceId, TenantId};
@@ -147,6 +147,26 @@ pub struct AlertCount {
     pub count: u64,
 }
 
+/// Which changes of the configuration to list; conditions that are `None` do not count.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ConfigChangeQuery {
+    /// Only those of one object.
+    pub object: Option<ConfigObject>,
+    /// Only those before this revision: where the last page ended.
+    pub before: Option<u64>,
+    /// How many at most; 0 takes 100.
+    pub limit: usize,
+}
+
+/// One page of changes, the latest first.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ConfigChangePage {
+    /// The changes.
+    pub changes: Vec<ConfigChange>,
+    /// The `before` of the next page; `None` when there is nothing after this one.
+    pub next: Option<u64>,
+}
+
 /// Everything that decides what is evaluated and who is told, read at one moment.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AlertingConfig {
@@ -243,10 +263,10 @@ pub trait AlertStore: fmt::Debug + Send + Sync + 'static {
     ///   (`rules_conflict_on_version`, `rules_conflict_on_name`).
     /// - Replacing what is not there fails with `NotFound` (`rules_replace_needs_one`).
     /// - Another tenant's rules neither appear nor clash (`rules_are_isolated`).
-    async fn put_rule(&self, tenant: TenantId, rule: Rule, mode: PutMode) -> Result<Rule>;
+    async fn put_rule(&self, tenant: TenantId, rule: Rule, mode: PutMode, author: &Author) -> Result<Rule>;
 
     /// Deletes a rule and returns whether it was there; its alerts stay.
-    async fn delete_rule(&self, tenant: TenantId, id: RuleId) -> Result<bool>;
+    async fn delete_rule(&self, tenant: TenantId, id: RuleId, author: &Author) -> Result<bool>;
 
     /// Returns what rules have done so far, in the order of `rules`.
     async fn rule_activity(&self, tenant: TenantId, rules: &[RuleId]) -> Result<Vec<RuleActivity>>;
@@ -299,10 +319,16 @@ pub trait AlertStore: fmt::Debug + Send + Sync + 'static {
     async fn channel(&self, tenant: TenantId, id: ChannelId) -> Result<Option<Channel>>;
 
     /// Puts a channel; fails as [`Self::put_rule`] does.
-    async fn put_channel(&self, tenant: TenantId, channel: Channel, mode: PutMode) -> Result<Channel>;
+    async fn put_channel(
+        &self,
+        tenant: TenantId,
+        channel: Channel,
+        mode: PutMode,
+        author: &Author,
+    ) -> Result<Channel>;
 
     /// Deletes a channel and returns whether it was there.
-    async fn delete_channel(&self, tenant: TenantId, id: ChannelId) -> Result<bool>;
+    async fn delete_channel(&self, tenant: TenantId, id: ChannelId, author: &Author) -> Result<bool>;
 
     /// Returns the silences that have not ended at `active_at`, or all, by their start, ties by id.
     async fn silences(&self, tenant: TenantId, active_at: Option<Timestamp>) -> Result<Vec<Silence>>;
@@ -311,16 +337,40 @@ pub trait AlertStore: fmt::Debug + Send + Sync + 'static {
     async fn silence(&self, tenant: TenantId, id: SilenceId) -> Result<Option<Silence>>;
 
     /// Puts a silence; fails as [`Self::put_rule`] does.
-    async fn put_silence(&self, tenant: TenantId, silence: Silence, mode: PutMode) -> Result<Silence>;
+    async fn put_silence(
+        &self,
+        tenant: TenantId,
+        silence: Silence,
+        mode: PutMode,
+        author: &Author,
+    ) -> Result<Silence>;
 
     /// Deletes a silence and returns whether it was there.
-    async fn delete_silence(&self, tenant: TenantId, id: SilenceId) -> Result<bool>;
+    async fn delete_silence(&self, tenant: TenantId, id: SilenceId, author: &Author) -> Result<bool>;
 
     /// Returns routes, inhibitions and mute schedules; the default, version 0, when none were put.
     async fn routing(&self, tenant: TenantId) -> Result<Routing>;
 
     /// Puts routes, inhibitions and mute schedules; `Create` expects version 0.
-    async fn put_routing(&self, tenant: TenantId, routing: Routing, mode: PutMode) -> Result<Routing>;
+    async fn put_routing(
+        &self,
+        tenant: TenantId,
+        routing: Routing,
+        mode: PutMode,
+        author: &Author,
+    ) -> Result<Routing>;
+
+    /// Returns the log of changes to rules, channels, silences and routing, the latest first.
+    ///
+    /// # Contract
+    /// - Every put and delete that changed something has its entry, in the same commit, with who, when, and the fields that are not
+    ///   what they were; what was refused has none (`changes_tell_who_and_what`).
+    /// - Following `next` visits each entry once (`changes_have_pages`).
+    /// - Another tenant's changes do not appear (`changes_are_isolated`).
+    async fn changes(&self, tenant: TenantId, query: &ConfigChangeQuery) -> Result<ConfigChangePage>;
+
+    /// Deletes the entries of the log from before `before`, and returns how many.
+    async fn prune_changes(&self, tenant: TenantId, before: Timestamp) -> Result<u64>;
 
     /// Reads the whole configuration of a tenant at one moment; silences that ended before `now` are left out.
     async fn config(&self, tenant: TenantId, now: Timestamp) -> Result<AlertingConfig>;

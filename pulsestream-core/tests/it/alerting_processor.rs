@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use pulsestream_core::alerting::engine::StreamingEngine;
 use pulsestream_core::alerting::{
-    Alert, AlertAction, AlertState, AlertingProcessor, Channel, ChannelConfig, ChannelRef, Delivery,
+    Alert, AlertAction, AlertState, AlertingProcessor, Author, Channel, ChannelConfig, ChannelRef, Delivery,
     DirectPlanner, NotificationKind, ProcessorParts, ProcessorSettings, Rule, RuleExpression, RuleKind,
     TimelineEntry,
 };
@@ -105,7 +105,10 @@ impl World {
 
     async fn put_channel(&self) {
         let channel = Channel::new(ChannelId::from_u128(1), "ops", ChannelConfig::Log {});
-        self.alerts.put_channel(self.tenant, channel, PutMode::Create).await.unwrap();
+        self.alerts
+            .put_channel(self.tenant, channel, PutMode::Create, &Author::server(self.env.now()))
+            .await
+            .unwrap();
     }
 
     async fn put_rule(&self, id: u128, expression: &str) -> Rule {
@@ -114,7 +117,10 @@ impl World {
         expression.parse::<RuleExpression>().unwrap().apply_to(&mut rule);
         rule.created_at = self.env.now();
         rule.channels = vec![ChannelRef::new("ops")];
-        self.alerts.put_rule(self.tenant, rule, PutMode::Create).await.unwrap()
+        self.alerts
+            .put_rule(self.tenant, rule, PutMode::Create, &Author::server(self.env.now()))
+            .await
+            .unwrap()
     }
 
     async fn append(&mut self, services: &[&str]) {
@@ -286,7 +292,7 @@ async fn people_resolve_and_rules_go() {
     assert_eq!(states.len(), 2, "the breach goes on and opens no new episode");
     // The rule is deleted while nobody works.
     drop(processor);
-    world.alerts.delete_rule(world.tenant, rule.id).await.unwrap();
+    world.alerts.delete_rule(world.tenant, rule.id, &Author::server(world.env.now())).await.unwrap();
     let mut processor = world.processor("a");
     world.pass(&mut processor, 2).await;
     assert!(world.all_alerts().await.iter().all(|alert| alert.state == AlertState::Resolved));

@@ -6,14 +6,15 @@ use std::time::Duration;
 use pulsestream_core::ErrorKind;
 use pulsestream_core::alerting::engine::StreamingEngine;
 use pulsestream_core::alerting::{
-    AlertState, AlertingService, Channel, ChannelConfig, ChannelRef, Matcher, Rule, RuleExpr, RuleExpression,
-    RuleKind, Silence,
+    AlertState, AlertingService, Channel, ChannelConfig, ChannelRef, ConfigAction, Matcher, Rule, RuleExpr,
+    RuleExpression, RuleKind, Silence,
 };
 use pulsestream_core::at_rest::KeyValueAlertStore;
 use pulsestream_core::env::{Env, ManualClock};
 use pulsestream_core::event::Event;
 use pulsestream_core::id::{ChannelId, EventId, RuleId, SilenceId, TenantId};
 use pulsestream_core::memory::{MemoryEventStore, MemoryKeyValue};
+use pulsestream_core::ports::alert_store::ConfigChangeQuery;
 use pulsestream_core::ports::event_store::{AppendOptions, EventStore};
 use pulsestream_core::text::Text;
 use pulsestream_core::time::{TimeRange, Timestamp};
@@ -96,6 +97,28 @@ async fn rules_are_checked_versioned_and_counted() {
     service.delete_rule(TENANT, first.id).await.unwrap();
     assert_eq!(service.delete_rule(TENANT, first.id).await.unwrap_err().kind(), ErrorKind::NotFound);
     assert_eq!(service.stats(TENANT).await.unwrap().total_rules, 0);
+}
+
+#[tokio::test]
+async fn changes_name_who_made_them() {
+    let world = world();
+    let ann = world.service.acting_as("user:ann");
+    let made = ann.create_rule(TENANT, rule(&ann, "many", "count > 3 over 1m")).await.unwrap();
+    world.service.acting_as("user:bob").set_rule_active(TENANT, made.id, false).await.unwrap();
+    world.service.delete_rule(TENANT, made.id).await.unwrap();
+    let page = ann.changes(TENANT, &ConfigChangeQuery::default()).await.unwrap();
+    let told: Vec<_> = page
+        .changes
+        .iter()
+        .map(|change| (change.author.actor.as_str(), change.action, change.version))
+        .collect();
+    let expected = [
+        ("application", ConfigAction::Deleted, 2),
+        ("user:bob", ConfigAction::Changed, 2),
+        ("user:ann", ConfigAction::Created, 1),
+    ];
+    assert_eq!(told, expected);
+    assert_eq!(page.changes[1].fields.len(), 1, "only that it is off: {:?}", page.changes[1].fields);
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use pulsestream_core::alerting::delivery::{
     Dispatcher, DispatcherParts, DispatcherSettings, FAILURE_SPAN, RETRY_DELAYS,
 };
 use pulsestream_core::alerting::{
-    Channel, ChannelConfig, Delivery, DeliveryStatus, Labels, NotificationContent, NotificationKind,
+    Author, Channel, ChannelConfig, Delivery, DeliveryStatus, Labels, NotificationContent, NotificationKind,
 };
 use pulsestream_core::at_rest::{KeyValueAlertStore, KeyValueOutbox};
 use pulsestream_core::env::{Env, ManualClock};
@@ -85,7 +85,7 @@ impl World {
             [(1, "ops", hook), (2, "log", ChannelConfig::Log {}), (3, "mail", email)]
         {
             let channel = Channel::new(ChannelId::from_u128(number), name, config);
-            alerts.put_channel(tenant, channel, PutMode::Create).await.unwrap();
+            alerts.put_channel(tenant, channel, PutMode::Create, &Author::server(env.now())).await.unwrap();
         }
         let dispatcher = Dispatcher::new(parts, DispatcherSettings::default());
         Self { tenant, env, clock, outbox, alerts, webhook, log, dispatcher }

@@ -1,6 +1,7 @@
 //! The embedded store against what it promises.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod alerting;
 mod conformance;
 mod crash;
 mod faults;

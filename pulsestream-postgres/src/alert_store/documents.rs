@@ -2,24 +2,23 @@
 
 use std::sync::Arc;
 
-use pulsestream_core::alerting::{Channel, Routing, Rule, Silence};
+use pulsestream_core::alerting::{Author, Channel, Configured, Routing, Rule, Silence};
 use pulsestream_core::error::{Error, ErrorKind, Result};
 use pulsestream_core::id::TenantId;
 use pulsestream_core::ports::alert_store::{AlertingConfig, PutMode};
 use pulsestream_core::ports::event_store::Partition;
 use pulsestream_core::time::Timestamp;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::PgConnection;
 
-use super::partition_number;
+use super::{changes, partition_number};
 use crate::database::{Database, Scope, bound};
 use crate::error::Fault;
 use crate::record::{decode, encode};
 use crate::wire::{Columns, Param};
 
 /// What `put` needs to know of a document.
-pub(super) trait Document: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {
+pub(super) trait Document: Configured + DeserializeOwned + Clone + Send + Sync + 'static {
     const WHAT: &'static str;
     const TABLE: &'static str;
     /// The column of its id; `None` for the one document of a tenant.
@@ -148,12 +147,13 @@ pub(super) async fn put<D: Document>(
     tenant: TenantId,
     document: D,
     mode: PutMode,
+    author: &Author,
 ) -> Result<D> {
-    let schema = database.schema().to_owned();
+    let (schema, author) = (database.schema().to_owned(), author.clone());
     database
         .write(D::PUT, Scope::Tenant(tenant), move |connection| {
-            let (schema, document) = (schema.clone(), document.clone());
-            Box::pin(async move { put_in(connection, &schema, tenant, document, mode).await })
+            let (schema, document, author) = (schema.clone(), document.clone(), author.clone());
+            Box::pin(async move { put_in(connection, &schema, tenant, document, mode, &author).await })
         })
         .await
 }
@@ -164,16 +164,16 @@ async fn put_in<D: Document>(
     tenant: TenantId,
     mut document: D,
     mode: PutMode,
+    author: &Author,
 ) -> Result<D, Fault> {
     // The row of the revision is the lock of the tenant's configuration: until the end nobody else changes any of it.
-    bump_revision(connection, schema, tenant).await?;
-    let select = format!("select version from {schema}.{} where {}", D::TABLE, is_it::<D>());
+    let revision = bump_revision(connection, schema, tenant).await?;
+    let select = format!("select record from {schema}.{} where {}", D::TABLE, is_it::<D>());
     let key = key::<D>(tenant, document.id());
     let rows = bound(Arc::from(select), &key).fetch_all(&mut *connection).await?;
-    let version = match rows.first() {
-        Some(row) => Columns::new(row).int8()?.cast_unsigned(),
-        None => 0,
-    };
+    let present: Option<D> =
+        rows.first().map(|row| decode(Columns::new(row).jsonb()?, D::WHAT)).transpose()?;
+    let version = present.as_ref().map_or(0, Configured::version);
     check_mode::<D>(mode, version)?;
     document.set_version(version + 1);
     let mut names = vec!["tenant_id"];
@@ -195,7 +195,8 @@ async fn put_in<D: Document>(
         names[..key_length].join(", "),
         updates.join(", "),
     );
-    bound(Arc::from(upsert), &params).execute(connection).await?;
+    bound(Arc::from(upsert), &params).execute(&mut *connection).await?;
+    changes::log(connection, schema, tenant, revision, author, present.as_ref(), Some(&document)).await?;
     Ok(document)
 }
 
@@ -220,18 +221,23 @@ pub(super) async fn delete<D: Document>(
     database: &Arc<Database>,
     tenant: TenantId,
     id: u128,
+    author: &Author,
 ) -> Result<bool> {
-    let schema = database.schema().to_owned();
+    let (schema, author) = (database.schema().to_owned(), author.clone());
     // An id that is not there must not change the revision.
     let was_there = |deleted: &bool| *deleted;
     database
         .write_if(D::DELETE, Scope::Tenant(tenant), was_there, move |connection| {
-            let schema = schema.clone();
+            let (schema, author) = (schema.clone(), author.clone());
             Box::pin(async move {
-                bump_revision(connection, &schema, tenant).await?;
-                let sql = format!("delete from {schema}.{} where {}", D::TABLE, is_it::<D>());
-                let deleted = bound(Arc::from(sql), &key::<D>(tenant, id)).execute(connection).await?;
-                Ok(deleted.rows_affected() > 0)
+                let revision = bump_revision(connection, &schema, tenant).await?;
+                let sql =
+                    format!("delete from {schema}.{} where {} returning record", D::TABLE, is_it::<D>());
+                let rows = bound(Arc::from(sql), &key::<D>(tenant, id)).fetch_all(&mut *connection).await?;
+                let Some(row) = rows.first() else { return Ok(false) };
+                let gone: D = decode(Columns::new(row).jsonb()?, D::WHAT)?;
+                changes::log(connection, &schema, tenant, revision, &author, Some(&gone), None).await?;
+                Ok(true)
             })
         })
         .await
@@ -271,17 +277,17 @@ pub(super) async fn config(
         .await
 }
 
-/// Moves the revision of a tenant's configuration on.
+/// Moves the revision of a tenant's configuration on and returns it.
 pub(super) async fn bump_revision(
     connection: &mut PgConnection,
     schema: &str,
     tenant: TenantId,
-) -> Result<(), Fault> {
+) -> Result<u64, Fault> {
     let sql = format!(
         "insert into {schema}.revisions as held (tenant_id, partition, revision) values ($1, $2, 1) \
-         on conflict (tenant_id) do update set revision = held.revision + 1"
+         on conflict (tenant_id) do update set revision = held.revision + 1 returning revision"
     );
     let params = [Param::uuid(tenant.as_u128()), partition_number(Partition::of(tenant))];
-    bound(Arc::from(sql), &params).execute(connection).await?;
-    Ok(())
+    let row = bound(Arc::from(sql), &params).fetch_one(connection).await?;
+    Ok(Columns::new(&row).int8()?.cast_unsigned())
 }

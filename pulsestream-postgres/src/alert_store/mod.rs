@@ -1,6 +1,7 @@
 //! The alert store: rules, alerts, silences, channels and routes.
 
 mod alerts;
+mod changes;
 mod commit;
 mod documents;
 mod timeline;
@@ -9,13 +10,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use pulsestream_core::alerting::{
-    Alert, AlertAction, AlertSeverity, AlertState, Channel, Routing, Rule, Silence, TimelineEntry,
+    Alert, AlertAction, AlertSeverity, AlertState, Author, Channel, Routing, Rule, Silence, TimelineEntry,
 };
 use pulsestream_core::error::{Error, ErrorKind, Result};
 use pulsestream_core::id::{AlertId, ChannelId, RuleId, SilenceId, TenantId};
 use pulsestream_core::ports::alert_store::{
     AlertCommit, AlertCommitOutcome, AlertCount, AlertPage, AlertQuery, AlertStore, AlertingConfig,
-    Checkpoint, PutMode, RuleActivity, RuleCursor, RulePage, RuleQuery,
+    Checkpoint, ConfigChangePage, ConfigChangeQuery, PutMode, RuleActivity, RuleCursor, RulePage, RuleQuery,
 };
 use pulsestream_core::ports::event_store::{Partition, Position};
 use pulsestream_core::time::Timestamp;
@@ -93,12 +94,12 @@ impl AlertStore for PostgresAlertStore {
             .await
     }
 
-    async fn put_rule(&self, tenant: TenantId, rule: Rule, mode: PutMode) -> Result<Rule> {
-        documents::put(&self.database, tenant, rule, mode).await
+    async fn put_rule(&self, tenant: TenantId, rule: Rule, mode: PutMode, author: &Author) -> Result<Rule> {
+        documents::put(&self.database, tenant, rule, mode, author).await
     }
 
-    async fn delete_rule(&self, tenant: TenantId, id: RuleId) -> Result<bool> {
-        documents::delete::<Rule>(&self.database, tenant, id.as_u128()).await
+    async fn delete_rule(&self, tenant: TenantId, id: RuleId, author: &Author) -> Result<bool> {
+        documents::delete::<Rule>(&self.database, tenant, id.as_u128(), author).await
     }
 
     async fn rule_activity(&self, tenant: TenantId, rules: &[RuleId]) -> Result<Vec<RuleActivity>> {
@@ -243,12 +244,18 @@ impl AlertStore for PostgresAlertStore {
         documents::get(&self.database, tenant, id.as_u128()).await
     }
 
-    async fn put_channel(&self, tenant: TenantId, channel: Channel, mode: PutMode) -> Result<Channel> {
-        documents::put(&self.database, tenant, channel, mode).await
+    async fn put_channel(
+        &self,
+        tenant: TenantId,
+        channel: Channel,
+        mode: PutMode,
+        author: &Author,
+    ) -> Result<Channel> {
+        documents::put(&self.database, tenant, channel, mode, author).await
     }
 
-    async fn delete_channel(&self, tenant: TenantId, id: ChannelId) -> Result<bool> {
-        documents::delete::<Channel>(&self.database, tenant, id.as_u128()).await
+    async fn delete_channel(&self, tenant: TenantId, id: ChannelId, author: &Author) -> Result<bool> {
+        documents::delete::<Channel>(&self.database, tenant, id.as_u128(), author).await
     }
 
     async fn silences(&self, tenant: TenantId, active_at: Option<Timestamp>) -> Result<Vec<Silence>> {
@@ -262,12 +269,18 @@ impl AlertStore for PostgresAlertStore {
         documents::get(&self.database, tenant, id.as_u128()).await
     }
 
-    async fn put_silence(&self, tenant: TenantId, silence: Silence, mode: PutMode) -> Result<Silence> {
-        documents::put(&self.database, tenant, silence, mode).await
+    async fn put_silence(
+        &self,
+        tenant: TenantId,
+        silence: Silence,
+        mode: PutMode,
+        author: &Author,
+    ) -> Result<Silence> {
+        documents::put(&self.database, tenant, silence, mode, author).await
     }
 
-    async fn delete_silence(&self, tenant: TenantId, id: SilenceId) -> Result<bool> {
-        documents::delete::<Silence>(&self.database, tenant, id.as_u128()).await
+    async fn delete_silence(&self, tenant: TenantId, id: SilenceId, author: &Author) -> Result<bool> {
+        documents::delete::<Silence>(&self.database, tenant, id.as_u128(), author).await
     }
 
     async fn routing(&self, tenant: TenantId) -> Result<Routing> {
@@ -275,8 +288,22 @@ impl AlertStore for PostgresAlertStore {
         Ok(found.into_iter().next().unwrap_or_default())
     }
 
-    async fn put_routing(&self, tenant: TenantId, routing: Routing, mode: PutMode) -> Result<Routing> {
-        documents::put(&self.database, tenant, routing, mode).await
+    async fn put_routing(
+        &self,
+        tenant: TenantId,
+        routing: Routing,
+        mode: PutMode,
+        author: &Author,
+    ) -> Result<Routing> {
+        documents::put(&self.database, tenant, routing, mode, author).await
+    }
+
+    async fn changes(&self, tenant: TenantId, query: &ConfigChangeQuery) -> Result<ConfigChangePage> {
+        changes::list(&self.database, tenant, *query).await
+    }
+
+    async fn prune_changes(&self, tenant: TenantId, before: Timestamp) -> Result<u64> {
+        changes::prune(&self.database, tenant, before).await
     }
 
     async fn config(&self, tenant: TenantId, now: Timestamp) -> Result<AlertingConfig> {

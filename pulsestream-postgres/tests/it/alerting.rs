@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pulsestream_core::alerting::{
-    Alert, AlertAction, AlertChange, AlertSeverity, AlertState, Channel, ChannelConfig, Delivery,
-    DeliveryStatus, Fingerprint, Labels, MatchOp, Matcher, NotificationContent, NotificationKind, Routing,
-    Rule, RuleKind, Silence, TimelineEntry, TimelineKind, Transition, TransitionReason,
+    Alert, AlertAction, AlertChange, AlertSeverity, AlertState, Author, Channel, ChannelConfig, ConfigObject,
+    Delivery, DeliveryStatus, Fingerprint, Labels, MatchOp, Matcher, NotificationContent, NotificationKind,
+    Routing, Rule, RuleKind, Silence, TimelineEntry, TimelineKind, Transition, TransitionReason,
 };
 use pulsestream_core::at_rest::{KeyValueAlertStore, KeyValueOutbox};
 use pulsestream_core::env::SeededEntropy;
@@ -15,8 +15,8 @@ use pulsestream_core::error::Result;
 use pulsestream_core::id::{AlertId, ChannelId, DeliveryId, RuleId, SilenceId, TenantId};
 use pulsestream_core::memory::MemoryKeyValue;
 use pulsestream_core::ports::alert_store::{
-    AlertCommit, AlertCursor, AlertQuery, AlertStore, CheckpointUpdate, PutMode, RuleQuery,
-    TenantAlertChanges,
+    AlertCommit, AlertCursor, AlertQuery, AlertStore, CheckpointUpdate, ConfigChangeQuery, PutMode,
+    RuleQuery, TenantAlertChanges,
 };
 use pulsestream_core::ports::event_store::{Partition, Position};
 use pulsestream_core::ports::notifier::{DeliveryOutcome, DeliveryReport};
@@ -211,25 +211,26 @@ fn commit(choices: &Choices, tenants: &[TenantId], sequence: u64) -> AlertCommit
 impl Pair {
     async fn document(&self, choices: &Choices, tenant: TenantId) {
         let stores = &self.alerts;
+        let author = Author::new(format!("user:{}", choices.below(3)), at(choices.below(50)));
         match choices.below(8) {
             0 | 1 => {
                 let (rule, mode) = (rule(choices), mode(choices));
-                both!(stores, |store| store.put_rule(tenant, rule.clone(), mode));
+                both!(stores, |store| store.put_rule(tenant, rule.clone(), mode, &author));
             }
             2 => {
                 let id = rule(choices).id;
-                both!(stores, |store| store.delete_rule(tenant, id));
+                both!(stores, |store| store.delete_rule(tenant, id, &author));
             }
             3 => {
                 let id = ChannelId::from_u128(u128::from(choices.below(3) + 1));
                 let channel =
                     Channel::new(id, format!("channel {}", choices.below(3)), ChannelConfig::Log {});
                 let mode = mode(choices);
-                both!(stores, |store| store.put_channel(tenant, channel.clone(), mode));
+                both!(stores, |store| store.put_channel(tenant, channel.clone(), mode, &author));
             }
             4 => {
                 let id = ChannelId::from_u128(u128::from(choices.below(3) + 1));
-                both!(stores, |store| store.delete_channel(tenant, id));
+                both!(stores, |store| store.delete_channel(tenant, id, &author));
             }
             5 => {
                 let start = choices.below(100);
@@ -245,16 +246,16 @@ impl Pair {
                     updated_at: at(2),
                 };
                 let mode = mode(choices);
-                both!(stores, |store| store.put_silence(tenant, silence.clone(), mode));
+                both!(stores, |store| store.put_silence(tenant, silence.clone(), mode, &author));
             }
             6 => {
                 let id = SilenceId::from_u128(u128::from(choices.below(3) + 1));
-                both!(stores, |store| store.delete_silence(tenant, id));
+                both!(stores, |store| store.delete_silence(tenant, id, &author));
             }
             _ => {
                 let routing = Routing { updated_at: at(choices.below(9)), ..Routing::default() };
                 let mode = mode(choices);
-                both!(stores, |store| store.put_routing(tenant, routing.clone(), mode));
+                both!(stores, |store| store.put_routing(tenant, routing.clone(), mode, &author));
             }
         }
     }
@@ -268,6 +269,15 @@ impl Pair {
         both!(stores, |store| store.channels(tenant));
         both!(stores, |store| store.silences(tenant, Some(now)));
         both!(stores, |store| store.routing(tenant));
+        let changes = ConfigChangeQuery {
+            object: choices.one_in(3).then(|| ConfigObject::Rule(rule(choices).id)),
+            before: choices.one_in(3).then(|| choices.below(40)),
+            limit: usize::try_from(choices.below(6)).unwrap(),
+        };
+        both!(stores, |store| store.changes(tenant, &changes));
+        if choices.one_in(20) {
+            both!(stores, |store| store.prune_changes(tenant, at(20)));
+        }
         both!(stores, |store| store.checkpoint("alerting", Partition::of(tenant)));
         let rules = RuleQuery {
             is_active: choices.maybe(&[true, false]),

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests fail loudly")]
 
 mod alerting;
+mod alerting_conformance;
 mod cancellation;
 mod conformance;
 mod faults;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pulsestream::core::alerting::{
-    Channel, ChannelConfig, ChannelRef, NotificationKind, Rule, RuleExpression, RuleKind,
+    Author, Channel, ChannelConfig, ChannelRef, NotificationKind, Rule, RuleExpression, RuleKind,
 };
 use pulsestream::core::id::{ChannelId, RuleId};
 use pulsestream::core::ports::alert_store::{AlertQuery, PutMode};
@@ -60,7 +60,10 @@ async fn events_become_an_alert_and_a_notification() {
         .unwrap();
     let shop = ps.tenant(TenantId::from_name("shop"));
     let rule = rule("count > 3 over 5m where source.service = 'checkout' and severity >= 'error'");
-    ps.alert_store().put_rule(shop.id(), rule, PutMode::Create).await.unwrap();
+    ps.alert_store()
+        .put_rule(shop.id(), rule, PutMode::Create, &Author::server(ps.env().now()))
+        .await
+        .unwrap();
     for number in 0..5 {
         let mut event = Event::new(EventId::new(format!("e{number}")).unwrap(), "api_call", ps.env().now());
         event.severity = Severity::Error;

@@ -7,6 +7,7 @@ use pulsestream_core::ports::alert_store::PutMode;
 use pulsestream_core::text::Text;
 use serde_json::{Map, Value, json};
 
+use crate::access::Caller;
 use crate::app::App;
 use crate::failure::{Answer, Failure};
 
@@ -95,7 +96,8 @@ fn own_name(rule: RuleId, kind: &str) -> String {
 
 impl Wanted {
     /// Puts the channels that the rule brings along, and returns what it refers to.
-    pub(super) async fn put(self, app: &App, tenant: TenantId, rule: RuleId) -> Answer<Vec<ChannelRef>> {
+    pub(super) async fn put(self, app: &App, caller: &Caller, rule: RuleId) -> Answer<Vec<ChannelRef>> {
+        let tenant = caller.tenant();
         let mut references: Vec<_> = self.names.into_iter().map(ChannelRef::new).collect();
         if self.own.is_empty() {
             return Ok(references);
@@ -118,7 +120,11 @@ impl Wanted {
                     .map(|field| refuse(&format!("/{kind}"), field.code.clone(), field.message.clone()));
                 Failure::invalid_body(moved.collect())
             })?;
-            let channel = app.ps.alert_store().put_channel(tenant, channel, PutMode::Always).await?;
+            let channel = app
+                .ps
+                .alert_store()
+                .put_channel(tenant, channel, PutMode::Always, &app.author(caller))
+                .await?;
             references.push(ChannelRef::new(channel.id.to_string()));
         }
         Ok(references)
@@ -126,16 +132,12 @@ impl Wanted {
 }
 
 /// Deletes the channels that a rule brought along and refers to no more.
-pub(super) async fn drop_unused(
-    app: &App,
-    tenant: TenantId,
-    rule: RuleId,
-    kept: &[ChannelRef],
-) -> Answer<()> {
+pub(super) async fn drop_unused(app: &App, caller: &Caller, rule: RuleId, kept: &[ChannelRef]) -> Answer<()> {
+    let tenant = caller.tenant();
     let prefix = own_name(rule, "");
     for channel in app.ps.alert_store().channels(tenant).await? {
         if channel.name.starts_with(&prefix) && !kept.iter().any(|reference| channel.is_called(reference)) {
-            app.ps.alert_store().delete_channel(tenant, channel.id).await?;
+            app.ps.alert_store().delete_channel(tenant, channel.id, &app.author(caller)).await?;
         }
     }
     Ok(())

@@ -60,8 +60,8 @@ pub(super) async fn create(
     }
     rule.created_at = app.ps.env().now();
     rule.updated_at = rule.created_at;
-    rule.channels = wanted.put(&app, tenant, id).await?;
-    let rule = app.ps.alert_store().put_rule(tenant, rule, PutMode::Create).await?;
+    rule.channels = wanted.put(&app, &caller, id).await?;
+    let rule = app.ps.alert_store().put_rule(tenant, rule, PutMode::Create, &app.author(&caller)).await?;
     Ok(axum::Json(RuleMade {
         success: true,
         rule_id: rule.id,
@@ -250,11 +250,15 @@ pub(super) async fn update(
     let wanted = change.apply(&mut rule).map_err(Failure::invalid_body)?;
     rule.validate()?;
     if let Some(wanted) = wanted {
-        rule.channels = wanted.put(&app, tenant, id).await?;
+        rule.channels = wanted.put(&app, &caller, id).await?;
     }
     rule.updated_at = app.ps.env().now();
-    let rule = app.ps.alert_store().put_rule(tenant, rule, PutMode::Replace { version }).await?;
-    channels::drop_unused(&app, tenant, id, &rule.channels).await?;
+    let rule = app
+        .ps
+        .alert_store()
+        .put_rule(tenant, rule, PutMode::Replace { version }, &app.author(&caller))
+        .await?;
+    channels::drop_unused(&app, &caller, id, &rule.channels).await?;
     Ok(axum::Json(RuleDone { success: true, message: "the rule is changed", rule_id: id }))
 }
 
@@ -264,10 +268,10 @@ pub(super) async fn delete(
     params: Params,
 ) -> Answer<axum::Json<RuleDone>> {
     let id: RuleId = params.id("rule_id", unknown)?;
-    if !app.ps.alert_store().delete_rule(caller.tenant(), id).await? {
+    if !app.ps.alert_store().delete_rule(caller.tenant(), id, &app.author(&caller)).await? {
         return Err(unknown());
     }
-    channels::drop_unused(&app, caller.tenant(), id, &[]).await?;
+    channels::drop_unused(&app, &caller, id, &[]).await?;
     Ok(axum::Json(RuleDone { success: true, message: "the rule is deleted", rule_id: id }))
 }
 

@@ -77,7 +77,11 @@ pub(super) async fn create(
     let mut channel = body.into_channel(id, None)?;
     channel.created_at = app.ps.env().now();
     channel.updated_at = channel.created_at;
-    let channel = app.ps.alert_store().put_channel(caller.tenant(), channel, PutMode::Create).await?;
+    let channel = app
+        .ps
+        .alert_store()
+        .put_channel(caller.tenant(), channel, PutMode::Create, &app.author(&caller))
+        .await?;
     Ok(versioned(StatusCode::CREATED, channel.version, &channel.masked()))
 }
 
@@ -99,7 +103,8 @@ pub(super) async fn replace(
     channel.created_at = old.created_at;
     channel.updated_at = app.ps.env().now();
     let mode = PutMode::Replace { version: old.version };
-    let channel = app.ps.alert_store().put_channel(caller.tenant(), channel, mode).await?;
+    let channel =
+        app.ps.alert_store().put_channel(caller.tenant(), channel, mode, &app.author(&caller)).await?;
     Ok(versioned(StatusCode::OK, channel.version, &channel.masked()))
 }
 
@@ -111,7 +116,8 @@ pub(super) async fn delete(
 ) -> Answer<StatusCode> {
     let channel = stored(&app, caller.tenant(), &params).await?;
     require_match(&headers, channel.version)?;
-    let was_there = app.ps.alert_store().delete_channel(caller.tenant(), channel.id).await?;
+    let was_there =
+        app.ps.alert_store().delete_channel(caller.tenant(), channel.id, &app.author(&caller)).await?;
     if was_there { Ok(StatusCode::NO_CONTENT) } else { Err(unknown()) }
 }
 

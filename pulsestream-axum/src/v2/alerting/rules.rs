@@ -104,7 +104,7 @@ pub(super) async fn create(
     }
     rule.created_at = app.ps.env().now();
     rule.updated_at = rule.created_at;
-    let rule = app.ps.alert_store().put_rule(tenant, rule, PutMode::Create).await?;
+    let rule = app.ps.alert_store().put_rule(tenant, rule, PutMode::Create, &app.author(&caller)).await?;
     let version = rule.version;
     Ok(versioned(StatusCode::CREATED, version, &RuleOut::new(rule, RuleActivity::default())))
 }
@@ -125,7 +125,7 @@ pub(super) async fn replace(
     require_match(&headers, old.version)?;
     let mut rule = body.into_rule(old.id)?;
     rule.created_at = old.created_at;
-    put(&app, caller.tenant(), rule, old.version).await
+    put(&app, &caller, rule, old.version).await
 }
 
 pub(super) async fn delete(
@@ -136,7 +136,7 @@ pub(super) async fn delete(
 ) -> Answer<StatusCode> {
     let rule = stored(&app, caller.tenant(), &params).await?;
     require_match(&headers, rule.version)?;
-    let was_there = app.ps.alert_store().delete_rule(caller.tenant(), rule.id).await?;
+    let was_there = app.ps.alert_store().delete_rule(caller.tenant(), rule.id, &app.author(&caller)).await?;
     if was_there { Ok(StatusCode::NO_CONTENT) } else { Err(unknown()) }
 }
 
@@ -146,7 +146,7 @@ pub(super) async fn enable(
     headers: HeaderMap,
     params: Params,
 ) -> Answer<Response> {
-    switch(&app, caller.tenant(), &headers, &params, true).await
+    switch(&app, &caller, &headers, &params, true).await
 }
 
 pub(super) async fn disable(
@@ -155,16 +155,17 @@ pub(super) async fn disable(
     headers: HeaderMap,
     params: Params,
 ) -> Answer<Response> {
-    switch(&app, caller.tenant(), &headers, &params, false).await
+    switch(&app, &caller, &headers, &params, false).await
 }
 
 async fn switch(
     app: &App,
-    tenant: TenantId,
+    caller: &Caller,
     headers: &HeaderMap,
     params: &Params,
     is_active: bool,
 ) -> Answer<Response> {
+    let tenant = caller.tenant();
     let mut rule = stored(app, tenant, params).await?;
     require_match(headers, rule.version)?;
     if rule.is_active == is_active {
@@ -172,12 +173,17 @@ async fn switch(
     }
     rule.is_active = is_active;
     let version = rule.version;
-    put(app, tenant, rule, version).await
+    put(app, caller, rule, version).await
 }
 
-async fn put(app: &App, tenant: TenantId, mut rule: Rule, version: u64) -> Answer<Response> {
+async fn put(app: &App, caller: &Caller, mut rule: Rule, version: u64) -> Answer<Response> {
+    let tenant = caller.tenant();
     rule.updated_at = app.ps.env().now();
-    let rule = app.ps.alert_store().put_rule(tenant, rule, PutMode::Replace { version }).await?;
+    let rule = app
+        .ps
+        .alert_store()
+        .put_rule(tenant, rule, PutMode::Replace { version }, &app.author(caller))
+        .await?;
     show(app, tenant, rule).await
 }
 

@@ -97,7 +97,11 @@ pub(super) async fn create(
 ) -> Answer<Response> {
     let id = SilenceId::from_u128(app.ps.env().uuid_v7()?);
     let silence = body.into_silence(id, &caller, app.ps.env().now())?;
-    let silence = app.ps.alert_store().put_silence(caller.tenant(), silence, PutMode::Create).await?;
+    let silence = app
+        .ps
+        .alert_store()
+        .put_silence(caller.tenant(), silence, PutMode::Create, &app.author(&caller))
+        .await?;
     Ok(versioned(StatusCode::CREATED, silence.version, &silence))
 }
 
@@ -118,7 +122,8 @@ pub(super) async fn replace(
     let new = body.into_silence(old.id, &caller, app.ps.env().now())?;
     let silence = Silence { created_by: old.created_by, created_at: old.created_at, ..new };
     let mode = PutMode::Replace { version: old.version };
-    let silence = app.ps.alert_store().put_silence(caller.tenant(), silence, mode).await?;
+    let silence =
+        app.ps.alert_store().put_silence(caller.tenant(), silence, mode, &app.author(&caller)).await?;
     Ok(versioned(StatusCode::OK, silence.version, &silence))
 }
 
@@ -130,7 +135,8 @@ pub(super) async fn delete(
 ) -> Answer<StatusCode> {
     let silence = stored(&app, caller.tenant(), &params).await?;
     require_match(&headers, silence.version)?;
-    let was_there = app.ps.alert_store().delete_silence(caller.tenant(), silence.id).await?;
+    let was_there =
+        app.ps.alert_store().delete_silence(caller.tenant(), silence.id, &app.author(&caller)).await?;
     if was_there { Ok(StatusCode::NO_CONTENT) } else { Err(unknown()) }
 }
 

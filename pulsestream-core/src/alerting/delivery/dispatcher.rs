@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::health::has_failed_for_days;
 use super::operational::{Incident, tell_others};
 use super::{guarded, next_attempt};
-use crate::alerting::{Channel, ChannelDisabled, Delivery, TimelineEntry, TimelineKind};
+use crate::alerting::{Author, Channel, ChannelDisabled, Delivery, TimelineEntry, TimelineKind};
 use crate::env::Env;
 use crate::error::{ErrorKind, Result};
 use crate::id::TenantId;
@@ -211,7 +211,7 @@ impl Dispatcher {
         disabled.disabled = Some(ChannelDisabled { at, reason: reason.clone() });
         disabled.updated_at = at;
         let mode = PutMode::Replace { version: channel.version };
-        match self.parts.alerts.put_channel(tenant, disabled, mode).await {
+        match self.parts.alerts.put_channel(tenant, disabled, mode, &Author::server(at)).await {
             Ok(_) => {
                 tracing::warn!(%tenant, channel = %channel.name, %reason, "a notification channel was disabled");
                 Ok(())

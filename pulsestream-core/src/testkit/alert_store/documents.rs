@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::probe::{Probe, at, firing, rule};
 use crate::alerting::{
-    AlertAction, Channel, ChannelConfig, Inhibition, Matcher, Route, Routing, Rule, SecretText, Silence,
+    AlertAction, Author, Channel, ChannelConfig, Inhibition, Matcher, Route, Routing, Rule, SecretText,
+    Silence,
 };
 use crate::error::{ErrorKind, Result};
 use crate::id::{AlertId, ChannelId, RuleId, SilenceId};
@@ -15,7 +16,7 @@ use crate::testkit::run::{BoxFuture, concurrently};
 
 impl Probe {
     async fn put(&self, rule: Rule, mode: PutMode) -> Result<Rule> {
-        self.store.put_rule(self.tenant, rule, mode).await
+        self.store.put_rule(self.tenant, rule, mode, &author()).await
     }
 
     async fn refused(&self, rule: Rule, mode: PutMode, kind: ErrorKind) {
@@ -29,7 +30,11 @@ impl Probe {
     }
 }
 
-fn silence(number: u128, from: i64, until: i64) -> Silence {
+fn author() -> Author {
+    Author::new("ann", at(7))
+}
+
+pub(super) fn silence(number: u128, from: i64, until: i64) -> Silence {
     Silence {
         id: SilenceId::from_u128(number),
         version: 0,
@@ -43,7 +48,7 @@ fn silence(number: u128, from: i64, until: i64) -> Silence {
     }
 }
 
-fn channel(number: u128, name: &str) -> Channel {
+pub(super) fn channel(number: u128, name: &str) -> Channel {
     let config = ChannelConfig::Webhook {
         url: "https://example.com/hook".into(),
         secrets: vec![SecretText::new("whsec_c2VjcmV0")],
@@ -87,8 +92,8 @@ pub(super) async fn rules_conflict_on_name(probe: Probe) {
 pub(super) async fn rules_replace_needs_one(probe: Probe) {
     probe.refused(rule(1), PutMode::Replace { version: 1 }, ErrorKind::NotFound).await;
     probe.put(rule(1), PutMode::Create).await.expect("it is new");
-    assert!(probe.store.delete_rule(probe.tenant, rule(1).id).await.expect("delete succeeds"));
-    assert!(!probe.store.delete_rule(probe.tenant, rule(1).id).await.expect("delete succeeds"));
+    assert!(probe.store.delete_rule(probe.tenant, rule(1).id, &author()).await.expect("delete succeeds"));
+    assert!(!probe.store.delete_rule(probe.tenant, rule(1).id, &author()).await.expect("delete succeeds"));
     probe.refused(rule(1), PutMode::Replace { version: 1 }, ErrorKind::NotFound).await;
 }
 
@@ -100,7 +105,7 @@ pub(super) async fn rules_are_isolated(probe: Probe) {
     stranger.put(rule(1), PutMode::Create).await.expect("the tenant has none");
     stranger.put(Rule { name: "other".into(), ..rule(1) }, PutMode::Always).await.expect("its own");
     assert_eq!(probe.store.rules(probe.tenant, &RuleQuery::default()).await.expect("succeeds").total, 1);
-    assert!(stranger.store.delete_rule(stranger.tenant, rule(1).id).await.expect("its own"));
+    assert!(stranger.store.delete_rule(stranger.tenant, rule(1).id, &author()).await.expect("its own"));
     let kept = probe.store.rule(probe.tenant, rule(1).id).await.expect("succeeds");
     assert_eq!(kept, Some(Rule { version: 1, ..rule(1) }));
     assert!(probe.store.config(stranger.tenant, at(0)).await.expect("succeeds").rules.is_empty());
@@ -111,7 +116,7 @@ pub(super) async fn rules_names_given_up_can_be_taken(probe: Probe) {
     probe.put(rule(1), PutMode::Create).await.expect("it is new");
     probe.put(Rule { name: "renamed".into(), ..rule(1) }, PutMode::Always).await.expect("it is free");
     probe.put(Rule { name: "rule 1".into(), ..rule(2) }, PutMode::Create).await.expect("given up");
-    assert!(probe.store.delete_rule(probe.tenant, rule(1).id).await.expect("delete succeeds"));
+    assert!(probe.store.delete_rule(probe.tenant, rule(1).id, &author()).await.expect("delete succeeds"));
     probe.put(Rule { name: "renamed".into(), ..rule(3) }, PutMode::Create).await.expect("deleted");
 }
 
@@ -165,7 +170,13 @@ pub(super) async fn rules_race_has_one_winner(probe: Probe) {
         assert_eq!(wins.load(Ordering::Relaxed), 1, "one has the name");
         let page = probe.store.rules(probe.tenant, &RuleQuery::default()).await.expect("rules succeeds");
         assert_eq!(page.total, 1);
-        assert!(probe.store.delete_rule(probe.tenant, page.rules[0].id).await.expect("delete succeeds"));
+        assert!(
+            probe
+                .store
+                .delete_rule(probe.tenant, page.rules[0].id, &author())
+                .await
+                .expect("delete succeeds")
+        );
     }
 }
 
@@ -173,20 +184,25 @@ pub(super) async fn rules_race_has_one_winner(probe: Probe) {
 pub(super) async fn documents_read_what_was_written(probe: Probe) {
     let (store, tenant) = (&probe.store, probe.tenant);
     for (number, name) in [(1, "ops"), (2, "dev")] {
-        let kept = store.put_channel(tenant, channel(number, name), PutMode::Create).await.expect("new");
+        let kept =
+            store.put_channel(tenant, channel(number, name), PutMode::Create, &author()).await.expect("new");
         assert_eq!(kept, Channel { version: 1, ..channel(number, name) });
         assert_eq!(store.channel(tenant, kept.id).await.expect("succeeds"), Some(kept));
     }
-    let clash = store.put_channel(tenant, channel(3, "ops"), PutMode::Create).await.expect_err("a clash");
+    let clash =
+        store.put_channel(tenant, channel(3, "ops"), PutMode::Create, &author()).await.expect_err("a clash");
     assert_eq!(clash.kind(), ErrorKind::Conflict);
     let names: Vec<_> =
         store.channels(tenant).await.expect("succeeds").into_iter().map(|channel| channel.name).collect();
     assert_eq!(names, ["dev", "ops"]);
-    assert!(store.delete_channel(tenant, ChannelId::from_u128(2)).await.expect("succeeds"));
-    assert!(!store.delete_channel(tenant, ChannelId::from_u128(2)).await.expect("succeeds"));
+    assert!(store.delete_channel(tenant, ChannelId::from_u128(2), &author()).await.expect("succeeds"));
+    assert!(!store.delete_channel(tenant, ChannelId::from_u128(2), &author()).await.expect("succeeds"));
     assert_eq!(store.channels(tenant).await.expect("succeeds").len(), 1);
     for (number, from, until) in [(1, 20, 30), (2, 10, 40), (3, 0, 10)] {
-        store.put_silence(tenant, silence(number, from, until), PutMode::Create).await.expect("new");
+        store
+            .put_silence(tenant, silence(number, from, until), PutMode::Create, &author())
+            .await
+            .expect("new");
     }
     let listed = |active_at| async move {
         let silences = store.silences(tenant, active_at).await.expect("silences succeeds");
@@ -198,9 +214,9 @@ pub(super) async fn documents_read_what_was_written(probe: Probe) {
     let id = SilenceId::from_u128(1);
     let kept = store.silence(tenant, id).await.expect("succeeds").expect("it is there");
     assert_eq!(kept, Silence { version: 1, ..silence(1, 20, 30) });
-    let late = store.put_silence(tenant, kept.clone(), PutMode::Replace { version: 2 }).await;
+    let late = store.put_silence(tenant, kept.clone(), PutMode::Replace { version: 2 }, &author()).await;
     assert_eq!(late.expect_err("another version").kind(), ErrorKind::Conflict);
-    assert!(store.delete_silence(tenant, id).await.expect("succeeds"));
+    assert!(store.delete_silence(tenant, id, &author()).await.expect("succeeds"));
     assert_eq!(store.silence(tenant, id).await.expect("succeeds"), None);
     assert_eq!(store.routing(tenant).await.expect("succeeds"), Routing::default());
     let routing = Routing {
@@ -213,9 +229,11 @@ pub(super) async fn documents_read_what_was_written(probe: Probe) {
         updated_at: at(5),
         ..Routing::default()
     };
-    let kept = store.put_routing(tenant, routing.clone(), PutMode::Create).await.expect("the first");
+    let kept =
+        store.put_routing(tenant, routing.clone(), PutMode::Create, &author()).await.expect("the first");
     assert_eq!(kept, Routing { version: 1, ..routing.clone() });
-    let again = store.put_routing(tenant, routing, PutMode::Create).await.expect_err("not the first");
+    let again =
+        store.put_routing(tenant, routing, PutMode::Create, &author()).await.expect_err("not the first");
     assert_eq!(again.kind(), ErrorKind::Conflict);
     assert_eq!(store.routing(tenant).await.expect("succeeds"), kept);
 }
@@ -226,17 +244,18 @@ pub(super) async fn config_is_complete(probe: Probe) {
     let empty = store.config(tenant, at(0)).await.expect("config succeeds");
     assert_eq!(empty, Default::default());
     let other = probe.stranger();
-    store.put_channel(other.tenant, channel(1, "ops"), PutMode::Create).await.expect("new");
+    store.put_channel(other.tenant, channel(1, "ops"), PutMode::Create, &author()).await.expect("new");
     for number in [3, 1, 2] {
         probe.put(rule(number), PutMode::Create).await.expect("new");
         store
-            .put_channel(tenant, channel(number, &format!("c{number}")), PutMode::Create)
+            .put_channel(tenant, channel(number, &format!("c{number}")), PutMode::Create, &author())
             .await
             .expect("new");
         let until = i64::try_from(number).unwrap_or(0) * 10;
-        store.put_silence(tenant, silence(number, 0, until), PutMode::Create).await.expect("new");
+        store.put_silence(tenant, silence(number, 0, until), PutMode::Create, &author()).await.expect("new");
     }
-    let routing = store.put_routing(tenant, Routing::default(), PutMode::Create).await.expect("new");
+    let routing =
+        store.put_routing(tenant, Routing::default(), PutMode::Create, &author()).await.expect("new");
     let config = store.config(tenant, at(10)).await.expect("config succeeds");
     assert_eq!(config.rules, [1, 2, 3].map(|number| Rule { version: 1, ..rule(number) }));
     assert_eq!(config.channels.iter().map(|channel| channel.id.as_u128()).collect::<Vec<_>>(), [1, 2, 3]);
@@ -256,21 +275,21 @@ pub(super) async fn revision_ascends(probe: Probe) {
     };
     probe.put(rule(1), PutMode::Create).await.expect("new");
     moved("put_rule").await;
-    store.put_channel(tenant, channel(1, "ops"), PutMode::Create).await.expect("new");
+    store.put_channel(tenant, channel(1, "ops"), PutMode::Create, &author()).await.expect("new");
     moved("put_channel").await;
-    store.put_silence(tenant, silence(1, 0, 10), PutMode::Create).await.expect("new");
+    store.put_silence(tenant, silence(1, 0, 10), PutMode::Create, &author()).await.expect("new");
     moved("put_silence").await;
-    store.put_routing(tenant, Routing::default(), PutMode::Create).await.expect("new");
+    store.put_routing(tenant, Routing::default(), PutMode::Create, &author()).await.expect("new");
     moved("put_routing").await;
     probe.committed(0, vec![firing(1)]).await;
     let action = AlertAction::Acknowledge { actor: "ann".into(), note: None, expires_at: None };
     store.act_on_alert(tenant, AlertId::from_u128(1), &action, at(2)).await.expect("it is open");
     moved("act_on_alert").await;
-    assert!(store.delete_rule(tenant, rule(1).id).await.expect("succeeds"));
+    assert!(store.delete_rule(tenant, rule(1).id, &author()).await.expect("succeeds"));
     moved("delete_rule").await;
-    assert!(store.delete_channel(tenant, ChannelId::from_u128(1)).await.expect("succeeds"));
+    assert!(store.delete_channel(tenant, ChannelId::from_u128(1), &author()).await.expect("succeeds"));
     moved("delete_channel").await;
-    assert!(store.delete_silence(tenant, SilenceId::from_u128(1)).await.expect("succeeds"));
+    assert!(store.delete_silence(tenant, SilenceId::from_u128(1), &author()).await.expect("succeeds"));
     moved("delete_silence").await;
     let before = probe.revision().await;
     let stranger = probe.stranger();
