@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -159,9 +160,7 @@ impl Failure {
         let is_busy =
             matches!(self.0.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
         match retry {
-            Some(after) => {
-                Some(after.as_secs() + u64::from(after.subsec_nanos() > 0)).map(|seconds| seconds.max(1))
-            }
+            Some(after) => Some(whole_seconds(after)),
             None if is_busy && self.0.error.retry() == Retry::Maybe => Some(1),
             None => None,
         }
@@ -193,4 +192,9 @@ impl IntoResponse for Failure {
         response.extensions_mut().insert(self);
         response
     }
+}
+
+/// Returns a time to wait in whole seconds, rounded up and at least 1, as `Retry-After` has it.
+pub(crate) fn whole_seconds(wait: Duration) -> u64 {
+    (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
 }

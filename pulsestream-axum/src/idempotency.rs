@@ -91,9 +91,22 @@ struct Kept {
     answer: Box<RawValue>,
 }
 
+/// Tells answers to keep from those that are true for now.
+pub(crate) trait Final {
+    /// Returns whether the same request would get the same answer at any later time.
+    fn is_final(&self) -> bool;
+}
+
+/// Returns whether no event was refused for now only: because of a limit, or because the store did not answer.
+pub(crate) fn all_final<T>(outcomes: &[Result<T, Error>]) -> bool {
+    let is_final = |error: &Error| error.retry() == Retry::Never;
+    outcomes.iter().all(|outcome| outcome.as_ref().err().is_none_or(is_final))
+}
+
 /// Does something and answers; under a key the first success is kept for a day and repeated.
 ///
-/// Another body under the same key is refused with 422. A failure is not kept, so that it can be tried again.
+/// Another body under the same key is refused with 422. A failure is not kept, so that it can be tried again, and neither is an
+/// answer that is not [`Final`]: one where something may be otherwise the next time.
 pub(crate) async fn once<T, F>(
     app: &App,
     tenant: TenantId,
@@ -103,7 +116,7 @@ pub(crate) async fn once<T, F>(
     work: F,
 ) -> Answer<Response>
 where
-    T: Serialize,
+    T: Serialize + Final,
     F: Future<Output = Answer<T>>,
 {
     let Some(key) = key else {
@@ -123,7 +136,12 @@ where
         response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
         return Ok(response);
     }
-    let answer = serialize(&work.await?)?;
+    let answer = work.await?;
+    let is_final = answer.is_final();
+    let answer = serialize(&answer)?;
+    if !is_final {
+        return respond(status, answer.into());
+    }
     let raw = RawValue::from_string(answer.clone()).map_err(unwritable)?;
     let kept = serialize(&Kept { body: digest, status: status.as_u16(), answer: raw })?;
     let options = CacheOptions { ttl: KEPT, tags: &[] };

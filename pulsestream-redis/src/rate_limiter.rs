@@ -11,7 +11,9 @@ use pulsestream_core::env::Env;
 use pulsestream_core::error::{Error, ErrorKind, Result};
 use pulsestream_core::id::TenantId;
 use pulsestream_core::memory::MemoryRateLimiter;
-use pulsestream_core::ports::rate_limiter::{Decision, GcraState, RateLimit, RateLimiter, gcra, gcra_peek};
+use pulsestream_core::ports::rate_limiter::{
+    Decision, GcraState, RateLimit, RateLimiter, gcra, gcra_peek, gcra_up_to,
+};
 
 use crate::config::LimiterOutage;
 use crate::connect::{Link, Request};
@@ -23,6 +25,30 @@ static TAKE: Script = Script::new(include_str!("scripts/limit.lua"));
 
 /// How long Redis is left alone after it did not answer.
 const ASK_AGAIN_MICROS: u64 = 1_000_000;
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy)]
+enum Ask {
+    /// All of it or nothing.
+    All(u32),
+    /// What is left, up to this.
+    UpTo(u32),
+}
+
+impl Ask {
+    async fn of(
+        self,
+        limiter: &MemoryRateLimiter,
+        tenant: TenantId,
+        key: &str,
+        limit: RateLimit,
+    ) -> Result<Decision> {
+        match self {
+            Self::All(cost) => limiter.take(tenant, key, cost, limit).await,
+            Self::UpTo(at_most) => limiter.take_up_to(tenant, key, at_most, limit).await,
+        }
+    }
+}
 
 /// A rate limiter whose limits hold over all nodes.
 #[derive(Debug)]
@@ -56,23 +82,52 @@ impl RedisRateLimiter {
         &self,
         tenant: TenantId,
         key: &str,
-        cost: u32,
+        ask: Ask,
         limit: RateLimit,
         now_micros: Option<i64>,
     ) -> Result<Decision> {
         const OPERATION: &str = "rate_limiter.take";
-        limit.check_cost(cost)?;
+        let (amount, part) = match ask {
+            Ask::All(cost) => {
+                limit.check_cost(cost)?;
+                (cost, "")
+            }
+            Ask::UpTo(at_most) => (at_most, "part"),
+        };
         let now = now_micros.map(|now| now.to_string()).unwrap_or_default();
         let interval = limit.interval_micros().to_string();
-        let (burst, amount) = (limit.burst().to_string(), cost.to_string());
+        let (burst, amount) = (limit.burst().to_string(), amount.to_string());
         let request = Request::Script(Invocation {
             script: &TAKE,
             keys: &[self.keys.limit(tenant, key)],
-            arguments: &[interval.as_bytes(), burst.as_bytes(), amount.as_bytes(), now.as_bytes()],
+            arguments: &[&interval, &burst, &amount, &now, part].map(str::as_bytes),
         });
         let spent: i64 = self.link.send(request, Effect::Once, OPERATION).await?;
         // Only the distance to now matters: the script has stored what this computes again.
-        Ok(gcra(GcraState(spent), 0, limit, cost)?.0)
+        match ask {
+            Ask::All(cost) => Ok(gcra(GcraState(spent), 0, limit, cost)?.0),
+            Ask::UpTo(at_most) => Ok(gcra_up_to(GcraState(spent), 0, limit, at_most).0),
+        }
+    }
+
+    /// Asks Redis, or the local limiter while Redis does not answer.
+    async fn decide(&self, tenant: TenantId, key: &str, ask: Ask, limit: RateLimit) -> Result<Decision> {
+        if let Some(local) = self.meanwhile() {
+            return ask.of(local, tenant, key, limit).await;
+        }
+        match self.take_at(tenant, key, ask, limit, None).await {
+            Ok(decision) => {
+                self.note(false, None);
+                Ok(decision)
+            }
+            Err(error) => match self.instead(&error) {
+                Some(local) => {
+                    self.note(true, Some(&error));
+                    ask.of(local, tenant, key, limit).await
+                }
+                None => Err(refused(error)),
+            },
+        }
     }
 
     async fn peek_at(&self, tenant: TenantId, key: &str, limit: RateLimit) -> Result<Decision> {
@@ -141,22 +196,17 @@ fn refused(error: Error) -> Error {
 #[async_trait]
 impl RateLimiter for RedisRateLimiter {
     async fn take(&self, tenant: TenantId, key: &str, cost: u32, limit: RateLimit) -> Result<Decision> {
-        if let Some(local) = self.meanwhile() {
-            return local.take(tenant, key, cost, limit).await;
-        }
-        match self.take_at(tenant, key, cost, limit, None).await {
-            Ok(decision) => {
-                self.note(false, None);
-                Ok(decision)
-            }
-            Err(error) => match self.instead(&error) {
-                Some(local) => {
-                    self.note(true, Some(&error));
-                    local.take(tenant, key, cost, limit).await
-                }
-                None => Err(refused(error)),
-            },
-        }
+        self.decide(tenant, key, Ask::All(cost), limit).await
+    }
+
+    async fn take_up_to(
+        &self,
+        tenant: TenantId,
+        key: &str,
+        at_most: u32,
+        limit: RateLimit,
+    ) -> Result<Decision> {
+        self.decide(tenant, key, Ask::UpTo(at_most), limit).await
     }
 
     async fn peek(&self, tenant: TenantId, key: &str, limit: RateLimit) -> Result<Decision> {
@@ -222,7 +272,7 @@ mod tests {
                     4 => 0_i64..3_000_000,
                     1 => Just(0),
                     1 => -1_000_000_000_000_000_i64..1_000_000_000_000_000,
-                ], 0_u32..320),
+                ], 0_u32..320, any::<bool>()),
                 1..25,
             ),
         ) {
@@ -235,10 +285,14 @@ mod tests {
             let limit = limit.unwrap();
             RUNTIME.block_on(async {
                 let (mut now, mut expected) = (start, GcraState::default());
-                for (pause, cost) in steps {
+                for (pause, cost, in_part) in steps {
                     now = (now + pause).clamp(0, 1 << 51);
-                    let by_function = gcra(expected, now, limit, cost);
-                    let by_script = limiter.take_at(tenant, "key", cost, limit, Some(now)).await;
+                    let (by_function, ask) = if in_part {
+                        (Ok(gcra_up_to(expected, now, limit, cost)), Ask::UpTo(cost))
+                    } else {
+                        (gcra(expected, now, limit, cost), Ask::All(cost))
+                    };
+                    let by_script = limiter.take_at(tenant, "key", ask, limit, Some(now)).await;
                     match (by_function, by_script) {
                         (Ok((decision, state)), Ok(decided)) => {
                             prop_assert_eq!(decided, decision);

@@ -11,9 +11,10 @@ use pulsestream_core::ports::rate_limiter::{Decision, RateLimit, RateLimiter};
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Unlimited;
 
-fn allow(limit: RateLimit) -> Decision {
+fn allow(taken: u32, limit: RateLimit) -> Decision {
     Decision {
         allowed: true,
+        taken,
         limit: limit.burst(),
         remaining: limit.burst(),
         retry_after: Duration::ZERO,
@@ -23,11 +24,21 @@ fn allow(limit: RateLimit) -> Decision {
 
 #[async_trait]
 impl RateLimiter for Unlimited {
-    async fn take(&self, _tenant: TenantId, _key: &str, _cost: u32, limit: RateLimit) -> Result<Decision> {
-        Ok(allow(limit))
+    async fn take(&self, _tenant: TenantId, _key: &str, cost: u32, limit: RateLimit) -> Result<Decision> {
+        Ok(allow(cost, limit))
+    }
+
+    async fn take_up_to(
+        &self,
+        _tenant: TenantId,
+        _key: &str,
+        at_most: u32,
+        limit: RateLimit,
+    ) -> Result<Decision> {
+        Ok(allow(at_most, limit))
     }
 
     async fn peek(&self, _tenant: TenantId, _key: &str, limit: RateLimit) -> Result<Decision> {
-        Ok(allow(limit))
+        Ok(allow(0, limit))
     }
 }

@@ -83,12 +83,31 @@ impl EventParser {
     /// `Invalid` when the body as a whole has not the stated form; `TooLarge` when it holds more events than allowed;
     /// `Unavailable` when an id is needed and there is no randomness.
     pub fn batch(&mut self, body: &[u8], form: BatchForm) -> Result<ParsedBatch> {
-        let mut reading = Reading { batch: ParsedBatch::default(), error_bytes: 0, now: self.env.now() };
+        self.read_batch(body, form, None)
+    }
+
+    /// Reads several events, as [`Self::batch`]; one without an id gets that which `id` returns for its place in the body:
+    /// reading the same text again gives the same events.
+    ///
+    /// # Errors
+    /// As for [`Self::batch`].
+    pub fn batch_or_ids(
+        &mut self,
+        body: &[u8],
+        form: BatchForm,
+        id: &dyn Fn(usize) -> EventId,
+    ) -> Result<ParsedBatch> {
+        self.read_batch(body, form, Some(id))
+    }
+
+    fn read_batch(&mut self, body: &[u8], form: BatchForm, id: Option<IdOfPlace<'_>>) -> Result<ParsedBatch> {
+        let mut reading = Reading { batch: ParsedBatch::default(), error_bytes: 0, now: self.env.now(), id };
         if form == BatchForm::Lines {
             for line in body.split(|byte| *byte == b'\n') {
                 if !line.trim_ascii().is_empty() {
                     self.ensure_room(&reading)?;
-                    let outcome = self.text(line, reading.now, None)?;
+                    let id = reading.default_id();
+                    let outcome = self.text(line, reading.now, id.as_ref())?;
                     reading.push(outcome);
                 }
             }
@@ -144,7 +163,7 @@ impl EventParser {
         }
     }
 
-    fn ensure_room(&self, reading: &Reading) -> Result<()> {
+    fn ensure_room(&self, reading: &Reading<'_>) -> Result<()> {
         if reading.batch.events.len() < self.max_batch_events {
             return Ok(());
         }
@@ -156,7 +175,7 @@ impl EventParser {
     fn elements(
         &mut self,
         reader: &mut Reader<'_>,
-        reading: &mut Reading,
+        reading: &mut Reading<'_>,
         spans: &mut Vec<(usize, usize)>,
     ) -> Result<(), Halt> {
         if reader.peek() != Some(b'[') {
@@ -169,7 +188,8 @@ impl EventParser {
             let start = reader.position();
             let draft = reader.as_document(|reader| self.document(reader));
             let failed = draft.is_err();
-            let outcome = self.finish(draft, reader, reading.now, None)?;
+            let id = reading.default_id();
+            let outcome = self.finish(draft, reader, reading.now, id.as_ref())?;
             reading.push(outcome);
             if failed {
                 reader.skip_from(start)?;
@@ -188,7 +208,7 @@ impl EventParser {
     fn envelope(
         &mut self,
         reader: &mut Reader<'_>,
-        reading: &mut Reading,
+        reading: &mut Reading<'_>,
         spans: &mut Vec<(usize, usize)>,
     ) -> Result<(), Halt> {
         const NAMES: [&str; 3] = ["events", "batch_id", "source_application"];
@@ -246,14 +266,23 @@ impl EventParser {
     }
 }
 
+/// The id of an event that has none of its own, by its place in the body.
+type IdOfPlace<'i> = &'i dyn Fn(usize) -> EventId;
+
 /// A batch while it is read.
-struct Reading {
+struct Reading<'i> {
     batch: ParsedBatch,
     error_bytes: usize,
     now: Timestamp,
+    id: Option<IdOfPlace<'i>>,
 }
 
-impl Reading {
+impl Reading<'_> {
+    /// The id that the next event gets when it has none of its own, if ids are not made up.
+    fn default_id(&self) -> Option<EventId> {
+        self.id.map(|id| id(self.batch.events.len()))
+    }
+
     fn push(&mut self, mut outcome: Result<Event, Vec<FieldError>>) {
         if let Err(fields) = &mut outcome {
             if self.error_bytes >= MAX_BATCH_ERROR_BYTES {

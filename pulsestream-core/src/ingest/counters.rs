@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 pub enum Refusal {
     /// The event breaks a rule.
     Invalid,
-    /// The batch has too many events or bytes, or more events than the burst of the rate limit.
+    /// The batch has too many events or bytes.
     TooLarge,
     /// The tenant sends too fast.
     RateLimited,

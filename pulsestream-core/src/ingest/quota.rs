@@ -43,6 +43,11 @@ pub(super) struct Reservation<'q> {
 }
 
 impl Reservation<'_> {
+    /// Returns how many events are set aside.
+    pub(super) fn events(&self) -> usize {
+        usize::try_from(self.events).unwrap_or(usize::MAX)
+    }
+
     /// Says how many events were stored.
     pub(super) fn keep(mut self, stored: u64) {
         self.events = self.events.saturating_sub(stored);
@@ -64,10 +69,10 @@ impl Quota {
         self.usage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sets events aside, all or none.
+    /// Sets events aside, as many of them as fit.
     ///
     /// # Errors
-    /// `RateLimited` until the next month when they do not fit; what the store answers when it cannot be asked.
+    /// `RateLimited` until the next month when none does; what the store answers when it cannot be asked.
     pub(super) async fn reserve(
         &self,
         env: &Env,
@@ -124,7 +129,8 @@ impl Quota {
             usage.month.contains(now) && monotonic.saturating_sub(usage.counted_at) < MAX_AGE
         })?;
         let month = usage.month;
-        if usage.used.saturating_add(events) > max {
+        let events = events.min(max.saturating_sub(usage.used));
+        if events == 0 {
             let message = "the tenant's events of this month are used up";
             return Some(Err(Error::new(ErrorKind::RateLimited, "ingest", message)
                 .with_retry(Retry::After(month.end.since(now)))

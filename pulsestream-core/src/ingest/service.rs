@@ -17,6 +17,9 @@ use crate::time::Timestamp;
 /// The rate limiter's key for ingest.
 const RATE_LIMIT_KEY: &str = "ingest";
 
+/// Appends of one batch. More than one is needed only where a batch is more than the limits allow and begins with duplicates.
+const MAX_ROUNDS: usize = 64;
+
 /// Limits of one tenant's own; `None` takes those of the settings.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TenantLimits {
@@ -119,13 +122,13 @@ impl IngestService {
     /// Accepts events, and answers one outcome for each in the same order. Events that were refused while they were parsed may
     /// be among them; they and those that break a rule do not affect the others.
     ///
-    /// Limits apply to the valid events of a batch as a whole: a batch that does not fit is refused whole, with the time after
-    /// which it fits. Accepting a part would leave the client to send the rest again, in a new batch of its own making, which
-    /// clients rarely do right; sending the same batch again is safe and is what they do anyway.
+    /// A batch that is more than the tenant's limits allow is accepted in part: its events are taken in order as far as the limits
+    /// go, and each of the others is refused with `RateLimited` and a time to wait. Duplicates do not count for this, so that
+    /// sending the same batch again and again, which is safe and is what clients do, gets all of it stored.
     ///
     /// # Errors
-    /// - `TooLarge`: more events than a batch may have, than the burst of the rate limit, or than may be in flight.
-    /// - `RateLimited`, with a time to wait: the tenant sends too fast, or its month is used up. Nothing is stored.
+    /// - `TooLarge`: more events than a batch may have, or than may be in flight.
+    /// - `RateLimited`, with a time to wait: the tenant sends too fast, or its month is used up, and no event can be taken.
     /// - `Unavailable`, with a time to wait: too much is on its way to the store. Nothing is stored.
     /// - Errors of the store and of the limiter. Sending the same ids again is safe.
     ///
@@ -176,21 +179,61 @@ impl IngestService {
             };
             self.refuse(tenant, reason, count, error)
         })?;
-        self.take_rate(tenant, count, options.limits).await?;
+        let allowance = self.take_rate(tenant, count, options.limits).await?;
+        let mut outcomes = Vec::with_capacity(count);
+        let (mut left, mut allowed) = (events, allowance.events);
+        for _ in 0..MAX_ROUNDS {
+            let round = allowed.min(left.len());
+            let (next, stored) = match self.store_round(tenant, &mut left, round, options).await {
+                Ok(done) => done,
+                // What earlier rounds have stored is told; the cause is told of each event that it kept out.
+                Err(error) if outcomes.is_empty() => return Err(error),
+                Err(error) => {
+                    outcomes.resize_with(count, || Err(alike(&error)));
+                    return Ok(outcomes);
+                }
+            };
+            outcomes.extend(stored);
+            allowed -= next.appended;
+            allowed += next.duplicates;
+            if left.is_empty() || allowed == 0 {
+                break;
+            }
+        }
+        if !left.is_empty() {
+            let error = allowance.refusal(left.len());
+            let error = self.refuse(tenant, Refusal::RateLimited, left.len(), error);
+            outcomes.resize_with(count, || Err(alike(&error)));
+        }
+        Ok(outcomes)
+    }
+
+    /// Appends the first `round` of these events, or as many of them as the month has room for, and takes them out.
+    async fn store_round(
+        &self,
+        tenant: TenantId,
+        events: &mut Vec<Event>,
+        round: usize,
+        options: IngestOptions,
+    ) -> Result<(Round, Vec<Result<Accepted>>)> {
         let max = options.limits.max_events_per_month.or(self.settings.max_events_per_month);
         let reservation = match max {
             None => None,
             Some(max) => {
-                let reserved = self.quota.reserve(&self.env, &self.store, tenant, count as u64, max).await;
+                let reserved = self.quota.reserve(&self.env, &self.store, tenant, round as u64, max).await;
                 Some(reserved.map_err(|error| {
                     let reason = match error.kind() {
                         ErrorKind::RateLimited => Refusal::QuotaExceeded,
                         _ => Refusal::Failed,
                     };
-                    self.refuse(tenant, reason, count, error)
+                    self.refuse(tenant, reason, events.len(), error)
                 })?)
             }
         };
+        let count = reservation.as_ref().map_or(round, |reserved| reserved.events().min(round));
+        let rest = events.split_off(count);
+        let kept_out_by_failure = count + rest.len();
+        let events = std::mem::replace(events, rest);
         let ids: Vec<_> = events.iter().map(|event| (event.id.clone(), event.received_at)).collect();
         let append = AppendOptions { durability: options.durability };
         let outcomes = self.store.append(tenant, events, append).await.and_then(|outcomes| {
@@ -201,14 +244,16 @@ impl IngestService {
                 .with_context("events", count)
                 .with_context("outcomes", outcomes.len()))
         });
-        let outcomes = outcomes.map_err(|error| self.refuse(tenant, Refusal::Failed, count, error))?;
+        let outcomes =
+            outcomes.map_err(|error| self.refuse(tenant, Refusal::Failed, kept_out_by_failure, error))?;
         let stored = outcomes.iter().filter(|outcome| matches!(outcome, AppendOutcome::Stored)).count();
         let refused = outcomes.iter().filter(|outcome| matches!(outcome, AppendOutcome::Refused(_))).count();
         if let Some(reservation) = reservation {
             reservation.keep(stored as u64);
         }
+        let duplicates = count - stored - refused;
         self.counters.add_stored(stored as u64);
-        self.counters.add_duplicates((count - stored - refused) as u64);
+        self.counters.add_duplicates(duplicates as u64);
         if refused > 0 {
             self.count_refused(tenant, Refusal::RefusedByStore, refused);
         }
@@ -217,34 +262,30 @@ impl IngestService {
             AppendOutcome::Duplicate => Ok(Accepted { id, received_at, duplicate: true }),
             AppendOutcome::Refused(error) => Err(error),
         });
-        Ok(accepted.collect())
+        Ok((Round { appended: count, duplicates }, accepted.collect()))
     }
 
-    async fn take_rate(&self, tenant: TenantId, events: usize, limits: TenantLimits) -> Result<()> {
+    /// Takes from the rate limit what it gives for so many events, at least one.
+    async fn take_rate(&self, tenant: TenantId, events: usize, limits: TenantLimits) -> Result<Allowance> {
         let limit = limits.rate_limit.unwrap_or(self.rate_limit);
-        let cost = u32::try_from(events).unwrap_or(u32::MAX);
-        let decision = self.limiter.take(tenant, RATE_LIMIT_KEY, cost, limit).await.map_err(|error| {
-            let reason = match error.kind() {
-                ErrorKind::TooLarge => Refusal::TooLarge,
-                _ => Refusal::Failed,
-            };
-            self.refuse(tenant, reason, events, error)
-        })?;
-        if decision.allowed {
-            return Ok(());
+        let asked = u32::try_from(events).unwrap_or(u32::MAX);
+        let decision = self
+            .limiter
+            .take_up_to(tenant, RATE_LIMIT_KEY, asked, limit)
+            .await
+            .map_err(|error| self.refuse(tenant, Refusal::Failed, events, error))?;
+        let allowance = Allowance { events: decision.taken as usize, limit, decision };
+        if allowance.events == 0 {
+            let error = allowance.refusal(events);
+            return Err(self.refuse(tenant, Refusal::RateLimited, events, error));
         }
-        let error = Error::new(ErrorKind::RateLimited, "ingest", "the tenant sends too fast")
-            .with_retry(Retry::After(decision.retry_after))
-            .with_context("events", events)
-            .with_context("remaining", decision.remaining)
-            .with_context("limit", decision.limit);
-        Err(self.refuse(tenant, Refusal::RateLimited, events, error))
+        Ok(allowance)
     }
 
-    /// Counts and logs a refusal of the whole batch, and passes its error on.
+    /// Counts and logs a refusal of a batch or of the rest of one, and passes its error on.
     fn refuse(&self, tenant: TenantId, reason: Refusal, events: usize, error: Error) -> Error {
         self.counters.add_refused(reason, events as u64);
-        tracing::info!(%tenant, reason = reason.as_str(), events, %error, "batch refused");
+        tracing::info!(%tenant, reason = reason.as_str(), events, %error, "events refused");
         error
     }
 
@@ -253,6 +294,36 @@ impl IngestService {
         self.counters.add_refused(reason, events as u64);
         tracing::info!(%tenant, reason = reason.as_str(), events, "events refused");
     }
+}
+
+/// What became of one append.
+struct Round {
+    appended: usize,
+    duplicates: usize,
+}
+
+/// What the rate limit gave.
+struct Allowance {
+    events: usize,
+    limit: RateLimit,
+    decision: Decision,
+}
+
+impl Allowance {
+    /// The refusal of the events it was too little for.
+    fn refusal(&self, events: usize) -> Error {
+        let wanted = u32::try_from(events).unwrap_or(u32::MAX);
+        let wait = self.limit.wait_for(wanted, self.decision.reset_after);
+        Error::new(ErrorKind::RateLimited, "ingest", "the tenant sends too fast")
+            .with_retry(Retry::After(wait))
+            .with_context("events", events)
+            .with_context("limit", self.decision.limit)
+    }
+}
+
+/// The same refusal for one event of many.
+fn alike(error: &Error) -> Error {
+    Error::new(error.kind(), error.operation(), error.message().to_owned()).with_retry(error.retry())
 }
 
 /// The valid events of a batch, and the outcomes of the others in their places.

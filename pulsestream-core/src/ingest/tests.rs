@@ -31,6 +31,8 @@ struct TestStore {
     inner: MemoryEventStore,
     held: AtomicBool,
     failure: Mutex<Option<Error>>,
+    /// After how many appends one fails.
+    fail_after: Mutex<Option<usize>>,
     refused_id: Mutex<Option<EventId>>,
 }
 
@@ -52,6 +54,12 @@ impl EventStore for TestStore {
         .await;
         if let Some(error) = self.failure.lock().unwrap().take() {
             return Err(error);
+        }
+        let countdown = self.fail_after.lock().unwrap().take();
+        match countdown {
+            Some(0) => return Err(Error::new(ErrorKind::Unavailable, "test_store.append", "down")),
+            Some(left) => *self.fail_after.lock().unwrap() = Some(left - 1),
+            None => {}
         }
         let refused = self.refused_id.lock().unwrap().clone();
         let place = events.iter().position(|event| Some(&event.id) == refused.as_ref());
@@ -203,22 +211,60 @@ async fn the_dialect_decides_about_rules_and_spelling() {
     assert_eq!(pointers, ["/event_type", "/title", "/source/service", "/source/endpoint", "/source/method"]);
 }
 
+/// How many events a batch got stored, found stored already, and had refused; those come last, and are rate limited.
+#[track_caller]
+fn tally(outcomes: &[Result<Accepted>]) -> (usize, usize, usize) {
+    let accepted = outcomes.iter().take_while(|outcome| outcome.is_ok()).count();
+    let refused = &outcomes[accepted..];
+    for outcome in refused {
+        assert_eq!(outcome.as_ref().unwrap_err().kind(), ErrorKind::RateLimited);
+    }
+    let is_duplicate = |outcome: &&Result<Accepted>| outcome.as_ref().unwrap().duplicate;
+    let duplicates = outcomes[..accepted].iter().filter(is_duplicate).count();
+    (accepted - duplicates, duplicates, refused.len())
+}
+
 #[tokio::test]
-async fn a_batch_that_does_not_fit_the_rate_is_refused_whole() {
+async fn a_batch_above_the_rate_is_accepted_in_order_as_far_as_the_rate_goes() {
     let fixture = fixture(|_| {});
-    assert_eq!(fixture.batch("a", 150).await.unwrap().len(), 150);
-    let error = fixture.batch("b", 51).await.unwrap_err();
-    assert_eq!(
-        (error.kind(), error.retry_after()),
-        (ErrorKind::RateLimited, Some(Duration::from_millis(600)))
-    );
-    assert!(!fixture.stored("b0").await);
-    fixture.clock.advance(Duration::from_millis(600));
-    assert_eq!(fixture.batch("b", 51).await.unwrap().len(), 51);
-    assert_eq!(fixture.batch("c", 201).await.unwrap_err().kind(), ErrorKind::TooLarge);
-    assert_eq!((fixture.refused(Refusal::RateLimited), fixture.refused(Refusal::TooLarge)), (51, 201));
+    assert_eq!(tally(&fixture.batch("a", 150).await.unwrap()), (150, 0, 0));
+    let outcomes = fixture.batch("b", 51).await.unwrap();
+    assert_eq!(tally(&outcomes), (50, 0, 1));
+    assert_eq!(outcomes[50].as_ref().unwrap_err().retry_after(), Some(Duration::from_millis(600)));
+    assert!(fixture.stored("b49").await && !fixture.stored("b50").await);
+    // With nothing left the batch is refused whole, and told when most of it fits.
+    let error = fixture.batch("c", 1_000).await.unwrap_err();
+    assert_eq!((error.kind(), error.retry_after()), (ErrorKind::RateLimited, Some(Duration::from_secs(120))));
+    assert_eq!(fixture.refused(Refusal::RateLimited), 1_001);
     assert_eq!(fixture.service.rate_limit(TENANT, TenantLimits::default()).await.unwrap().remaining, 0);
     assert_eq!(fixture.service.rate_limit(OTHER, TenantLimits::default()).await.unwrap().remaining, 200);
+    let counts = fixture.service.counts();
+    assert_eq!((counts.stored, counts.in_flight_events), (200, 0));
+}
+
+#[tokio::test]
+async fn sending_a_large_batch_again_and_again_gets_all_of_it_stored() {
+    let fixture = fixture(|_| {});
+    for (stored, duplicates) in [(200, 0), (200, 200), (200, 400), (200, 600), (200, 800)] {
+        let outcomes = fixture.batch("a", 1_000).await.unwrap();
+        assert_eq!(tally(&outcomes), (stored, duplicates, 1_000 - stored - duplicates));
+        if let Err(error) = outcomes.last().unwrap() {
+            fixture.clock.advance(error.retry_after().unwrap());
+        }
+    }
+    assert_eq!(fixture.refused(Refusal::RateLimited), 800 + 600 + 400 + 200);
+}
+
+#[tokio::test]
+async fn a_failure_in_the_middle_of_a_batch_is_told_of_the_events_that_it_kept_out() {
+    let fixture = fixture(|_| {});
+    assert_eq!(tally(&fixture.batch("a", 200).await.unwrap()), (200, 0, 0));
+    fixture.clock.advance(Duration::from_secs(120));
+    *fixture.store.fail_after.lock().unwrap() = Some(1);
+    let outcomes = fixture.batch("a", 300).await.unwrap();
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 200);
+    assert!(outcomes[200..].iter().all(|it| it.as_ref().unwrap_err().kind() == ErrorKind::Unavailable));
+    assert_eq!((outcomes.len(), fixture.refused(Refusal::Failed)), (300, 100));
 }
 
 #[tokio::test]
@@ -265,13 +311,12 @@ async fn the_quota_of_a_month_holds_across_restarts_and_ends_with_the_month() {
     assert_eq!(fixture.batch("a", 6).await.unwrap().len(), 6);
     // Six that are there already are set aside and given back.
     assert!(fixture.batch("a", 4).await.unwrap().iter().all(|outcome| outcome.as_ref().unwrap().duplicate));
-    let error = fixture.batch("b", 5).await.unwrap_err();
-    assert_eq!(
-        (error.kind(), error.retry_after()),
-        (ErrorKind::RateLimited, Some(Duration::from_secs(43_200)))
-    );
-    assert_eq!(fixture.refused(Refusal::QuotaExceeded), 5);
-    assert_eq!(fixture.batch("b", 4).await.unwrap().len(), 4);
+    let outcomes = fixture.batch("b", 5).await.unwrap();
+    assert_eq!(tally(&outcomes), (4, 0, 1));
+    assert_eq!(outcomes[4].as_ref().unwrap_err().retry_after(), Some(Duration::from_secs(43_200)));
+    assert_eq!(fixture.refused(Refusal::QuotaExceeded), 1);
+    assert_eq!(fixture.batch("c", 5).await.unwrap_err().kind(), ErrorKind::RateLimited);
+    assert_eq!(fixture.refused(Refusal::QuotaExceeded), 6);
     // Another node, or this one after a restart, counts what is stored.
     let limiter = Arc::new(MemoryRateLimiter::new(fixture.env.clone()));
     let settings = IngestSettings { max_events_per_month: Some(10), ..IngestSettings::default() };

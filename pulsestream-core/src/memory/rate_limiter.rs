@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use crate::env::Env;
 use crate::error::Result;
 use crate::id::TenantId;
-use crate::ports::rate_limiter::{Decision, GcraState, RateLimit, RateLimiter, gcra, gcra_peek};
+use crate::ports::rate_limiter::{Decision, GcraState, RateLimit, RateLimiter, gcra, gcra_peek, gcra_up_to};
 use crate::time::micros;
 
 /// Locks that keys are spread over.
@@ -68,6 +68,25 @@ impl MemoryRateLimiter {
     fn now_micros(&self) -> i64 {
         micros(self.env.monotonic())
     }
+
+    /// Decides about a key, and remembers its new state.
+    fn decide(
+        &self,
+        tenant: TenantId,
+        key: &str,
+        by: impl FnOnce(GcraState, i64) -> Result<(Decision, GcraState)>,
+    ) -> Result<Decision> {
+        let fingerprint = self.fingerprint(tenant, key);
+        let now = self.now_micros();
+        let mut states = self.shard(fingerprint).lock().unwrap_or_else(PoisonError::into_inner);
+        let known = states.get(&fingerprint).copied();
+        let (decision, state) = by(known.unwrap_or_default(), now)?;
+        if known.is_none() && states.len() >= self.max_keys_per_shard {
+            make_room(&mut states, GcraState(now), self.max_keys_per_shard);
+        }
+        states.insert(fingerprint, state);
+        Ok(decision)
+    }
 }
 
 /// Makes room: forgets the keys with nothing spent, and if that is not enough the eighth that has spent the least.
@@ -86,16 +105,17 @@ fn make_room(states: &mut HashMap<u128, GcraState>, now: GcraState, max_keys: us
 #[async_trait]
 impl RateLimiter for MemoryRateLimiter {
     async fn take(&self, tenant: TenantId, key: &str, cost: u32, limit: RateLimit) -> Result<Decision> {
-        let fingerprint = self.fingerprint(tenant, key);
-        let now = self.now_micros();
-        let mut states = self.shard(fingerprint).lock().unwrap_or_else(PoisonError::into_inner);
-        let known = states.get(&fingerprint).copied();
-        let (decision, state) = gcra(known.unwrap_or_default(), now, limit, cost)?;
-        if known.is_none() && states.len() >= self.max_keys_per_shard {
-            make_room(&mut states, GcraState(now), self.max_keys_per_shard);
-        }
-        states.insert(fingerprint, state);
-        Ok(decision)
+        self.decide(tenant, key, |state, now| gcra(state, now, limit, cost))
+    }
+
+    async fn take_up_to(
+        &self,
+        tenant: TenantId,
+        key: &str,
+        at_most: u32,
+        limit: RateLimit,
+    ) -> Result<Decision> {
+        self.decide(tenant, key, |state, now| Ok(gcra_up_to(state, now, limit, at_most)))
     }
 
     async fn peek(&self, tenant: TenantId, key: &str, limit: RateLimit) -> Result<Decision> {

@@ -68,6 +68,12 @@ impl RateLimit {
         self.interval_micros * self.burst as i64
     }
 
+    /// Returns how long to wait until `amount`, or the burst if that is less, is left, when all is left after `reset_after`.
+    pub fn wait_for(&self, amount: u32, reset_after: Duration) -> Duration {
+        let wanted = self.interval_micros * i64::from(amount.min(self.burst));
+        span(micros(reset_after).saturating_add(wanted).saturating_sub(self.refill_micros()))
+    }
+
     /// Refuses a cost that can never be met.
     ///
     /// # Errors
@@ -89,13 +95,15 @@ impl RateLimit {
 /// What a limiter says to one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Decision {
-    /// Whether the request may proceed; if not, nothing was taken.
+    /// Whether all that was asked for is allowed.
     pub allowed: bool,
+    /// How much was taken.
+    pub taken: u32,
     /// How much is allowed at once.
     pub limit: u32,
     /// How much of it is left.
     pub remaining: u32,
-    /// After which time the same request is allowed; zero when it is.
+    /// After which time what was not taken is allowed, or as much of it as a burst; zero when all is taken.
     pub retry_after: Duration,
     /// After which time all of `limit` is left.
     pub reset_after: Duration,
@@ -115,22 +123,52 @@ pub struct GcraState(pub i64);
 /// `TooLarge` when `cost` is above the burst, which no waiting would change.
 pub fn gcra(state: GcraState, now_micros: i64, limit: RateLimit, cost: u32) -> Result<(Decision, GcraState)> {
     limit.check_cost(cost)?;
-    let refill = limit.refill_micros();
-    // Far enough from the ends that nothing below overflows.
+    let (now, spent) = spent(state, now_micros, limit);
+    let taken = if limit.left(spent) >= cost { cost } else { 0 };
+    Ok(limit.decide(now, spent, cost, taken))
+}
+
+/// Decides about taking as much as is left, up to `at_most`, at `now_micros`; otherwise as [`gcra`].
+pub fn gcra_up_to(
+    state: GcraState,
+    now_micros: i64,
+    limit: RateLimit,
+    at_most: u32,
+) -> (Decision, GcraState) {
+    let (now, spent) = spent(state, now_micros, limit);
+    limit.decide(now, spent, at_most, limit.left(spent).min(at_most))
+}
+
+/// Returns a time that is far enough from the ends that nothing overflows, and what is spent then.
+fn spent(state: GcraState, now_micros: i64, limit: RateLimit) -> (i64, i64) {
     let now = now_micros.clamp(i64::MIN / 2, i64::MAX / 2);
-    let spent = state.0.clamp(now, now + refill) - now;
-    let wanted = spent + limit.interval_micros * i64::from(cost);
-    let allowed = wanted <= refill;
-    let kept = if allowed { wanted } else { spent };
-    let span = |micros: i64| Duration::from_micros(u64::try_from(micros).unwrap_or(0));
-    let decision = Decision {
-        allowed,
-        limit: limit.burst,
-        remaining: u32::try_from((refill - kept) / limit.interval_micros).unwrap_or(u32::MAX),
-        retry_after: span(wanted - refill),
-        reset_after: span(kept),
-    };
-    Ok((decision, GcraState(now + kept)))
+    (now, state.0.clamp(now, now + limit.refill_micros()) - now)
+}
+
+fn span(micros: i64) -> Duration {
+    Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+}
+
+impl RateLimit {
+    fn left(&self, spent: i64) -> u32 {
+        u32::try_from((self.refill_micros() - spent) / self.interval_micros).unwrap_or(u32::MAX)
+    }
+
+    /// Describes that `taken` of `asked` was taken.
+    fn decide(&self, now: i64, spent: i64, asked: u32, taken: u32) -> (Decision, GcraState) {
+        let kept = spent + self.interval_micros * i64::from(taken);
+        let reset_after = span(kept);
+        let rest = asked - taken;
+        let decision = Decision {
+            allowed: rest == 0,
+            taken,
+            limit: self.burst,
+            remaining: self.left(kept),
+            retry_after: if rest == 0 { Duration::ZERO } else { self.wait_for(rest, reset_after) },
+            reset_after,
+        };
+        (decision, GcraState(now + kept))
+    }
 }
 
 /// Limits how often something may happen.
@@ -151,6 +189,24 @@ pub trait RateLimiter: fmt::Debug + Send + Sync + 'static {
     /// `TooLarge` when `cost` is above the burst (`take_refuses_more_than_the_burst`); `Unavailable` when the limiter cannot be
     /// reached.
     async fn take(&self, tenant: TenantId, key: &str, cost: u32, limit: RateLimit) -> Result<Decision>;
+
+    /// Takes as much of `at_most` as `key` has left, which may be nothing, in one atomic step. More than the burst may be
+    /// asked for; it is never taken at once.
+    ///
+    /// # Contract
+    /// - Decides as [`gcra_up_to`] does (`take_up_to_gives_what_is_left`, `take_up_to_may_ask_for_more_than_the_burst`,
+    ///   `take_up_to_spends_what_take_spends`).
+    /// - Concurrent calls together never take more than the limit allows (`take_up_to_is_atomic`).
+    ///
+    /// # Errors
+    /// `Unavailable` when the limiter cannot be reached.
+    async fn take_up_to(
+        &self,
+        tenant: TenantId,
+        key: &str,
+        at_most: u32,
+        limit: RateLimit,
+    ) -> Result<Decision>;
 
     /// Returns what [`Self::take`] with a cost of 1 would decide, and takes nothing.
     ///
@@ -240,6 +296,22 @@ mod tests {
         let error = gcra(GcraState::default(), 0, limit(60, 10), 11).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TooLarge);
         assert!(error.to_string().contains("burst=`10`"), "{error}");
+    }
+
+    #[test]
+    fn as_much_as_is_left() {
+        let limit = limit(60, 10);
+        let (decision, state) = gcra_up_to(GcraState::default(), 0, limit, 6);
+        assert_eq!((decision.allowed, decision.taken, decision.remaining), (true, 6, 4));
+        let (decision, state) = gcra_up_to(state, 0, limit, 7);
+        assert_eq!((decision.allowed, decision.taken, decision.remaining), (false, 4, 0));
+        assert_eq!(decision.retry_after, Duration::from_secs(3));
+        let (decision, state) = gcra_up_to(state, 999_999, limit, u32::MAX);
+        assert_eq!((decision.taken, decision.retry_after), (0, Duration::from_micros(9_000_001)));
+        let (decision, _) = gcra_up_to(state, 1_000_000, limit, u32::MAX);
+        assert_eq!((decision.taken, decision.retry_after), (1, Duration::from_secs(10)));
+        assert_eq!(limit.wait_for(0, Duration::from_secs(10)), Duration::ZERO);
+        assert_eq!(limit.wait_for(3, decision.reset_after), Duration::from_secs(3));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 -- Takes from a rate limit: the generic cell rate algorithm as in pulsestream_core::ports::rate_limiter::gcra.
--- KEYS: state. ARGV: interval in microseconds, burst, cost, time in microseconds or '' for the server's.
+-- KEYS: state. ARGV: interval in microseconds, burst, cost, time in microseconds or '' for the server's, 'part' to take what is
+-- left when that is less than the cost, as in gcra_up_to.
 -- Returns what was spent before, in microseconds.
 local interval, burst, cost = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local now = tonumber(ARGV[4])
@@ -12,6 +13,9 @@ end
 local refill = interval * burst
 local state = tonumber(redis.call('GET', KEYS[1])) or 0
 local spent = math.min(math.max(state, now), now + refill) - now
+if ARGV[5] == 'part' then
+  cost = math.min(cost, math.floor((refill - spent) / interval))
+end
 local kept = spent + interval * cost
 if kept > refill then
   kept = spent

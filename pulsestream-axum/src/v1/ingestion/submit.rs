@@ -15,8 +15,8 @@ use utoipa::ToSchema;
 use crate::access::Caller;
 use crate::app::App;
 use crate::body::JsonBytes;
-use crate::failure::{Answer, Failure};
-use crate::idempotency::{self, IdempotencyKey};
+use crate::failure::{self, Answer, Failure};
+use crate::idempotency::{self, Final, IdempotencyKey};
 
 /// An event as clients send it. Fields that are not known are ignored.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -149,6 +149,12 @@ pub(crate) struct EventAnswer {
     errors: Option<Vec<String>>,
 }
 
+impl Final for EventAnswer {
+    fn is_final(&self) -> bool {
+        true
+    }
+}
+
 impl EventAnswer {
     fn accepted(accepted: Accepted) -> Self {
         let message = if accepted.duplicate {
@@ -166,16 +172,19 @@ impl EventAnswer {
         }
     }
 
-    fn refused(error: &Error, at: Timestamp) -> Self {
+    fn refused(event_id: Option<EventId>, error: &Error, at: Timestamp) -> Self {
         let fields = error.fields();
-        let errors = if fields.is_empty() {
-            vec![error.message().to_owned()]
-        } else {
-            fields.iter().map(describe).collect()
+        let errors = match error.retry_after() {
+            _ if !fields.is_empty() => fields.iter().map(describe).collect(),
+            Some(wait) => {
+                let seconds = failure::whole_seconds(wait);
+                vec![format!("{}; send it again in {seconds} s", error.message())]
+            }
+            None => vec![error.message().to_owned()],
         };
         Self {
             success: false,
-            event_id: None,
+            event_id,
             ingested_at: at,
             processing_status: "failed",
             message: format!("the event is refused: {}", error.message()),
@@ -205,15 +214,29 @@ pub(crate) struct BatchAnswer {
     results: Vec<EventAnswer>,
     /// `completed`, `partial` or `failed`.
     processing_status: &'static str,
+    #[serde(skip)]
+    is_final: bool,
+}
+
+impl Final for BatchAnswer {
+    fn is_final(&self) -> bool {
+        self.is_final
+    }
 }
 
 impl BatchAnswer {
-    fn new(batch_id: String, outcomes: Vec<Result<Accepted, Error>>, at: Timestamp) -> Self {
+    fn new(
+        batch_id: String,
+        ids: Vec<Option<EventId>>,
+        outcomes: Vec<Result<Accepted, Error>>,
+        at: Timestamp,
+    ) -> Self {
         let total = outcomes.len();
         let good = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
-        let answer = |outcome: Result<Accepted, Error>| match outcome {
+        let is_final = idempotency::all_final(&outcomes);
+        let answer = |(id, outcome): (Option<EventId>, Result<Accepted, Error>)| match outcome {
             Ok(accepted) => EventAnswer::accepted(accepted),
-            Err(error) => EventAnswer::refused(&error, at),
+            Err(error) => EventAnswer::refused(id, &error, at),
         };
         Self {
             batch_id,
@@ -223,12 +246,13 @@ impl BatchAnswer {
             successful_count: good,
             failed_count: total - good,
             ingested_at: at,
-            results: outcomes.into_iter().map(answer).collect(),
+            results: ids.into_iter().zip(outcomes).map(answer).collect(),
             processing_status: match good {
                 0 => "failed",
                 _ if good < total => "partial",
                 _ => "completed",
             },
+            is_final,
         }
     }
 }
@@ -272,7 +296,15 @@ pub(super) async fn batch(
     let work = async {
         let options = options(&app, tenant).await?;
         let ingest = app.ps.ingest();
-        let parsed = ingest.parser(Dialect::V1).batch(&body, BatchForm::Envelope).map_err(too_many)?;
+        let mut parser = ingest.parser(Dialect::V1);
+        let parsed = match key {
+            None => parser.batch(&body, BatchForm::Envelope),
+            Some(key) => {
+                let id = |place| EventId::from_u128(key.derive(tenant, place));
+                parser.batch_or_ids(&body, BatchForm::Envelope, &id)
+            }
+        };
+        let parsed = parsed.map_err(too_many)?;
         if parsed.events.is_empty() {
             return Err(Failure::bad_request("empty_batch", "the batch has no events"));
         }
@@ -280,8 +312,9 @@ pub(super) async fn batch(
             Some(given) => given.as_str().to_owned(),
             None => EventId::from_u128(app.ps.env().uuid_v7()?).to_string(),
         };
+        let ids = parsed.events.iter().map(|event| Some(event.as_ref().ok()?.id.clone())).collect();
         let outcomes = ingest.ingest_batch(tenant, parsed.events, options).await?;
-        Ok(BatchAnswer::new(batch_id, outcomes, app.ps.env().now()))
+        Ok(BatchAnswer::new(batch_id, ids, outcomes, app.ps.env().now()))
     };
     idempotency::once(&app, tenant, key, &body, StatusCode::OK, work).await
 }

@@ -16,8 +16,8 @@ use crate::access::Caller;
 use crate::app::App;
 use crate::body::{self, Reserved};
 use crate::credentials::single;
-use crate::failure::{Answer, Failure};
-use crate::idempotency::{self, IdempotencyKey};
+use crate::failure::{self, Answer, Failure};
+use crate::idempotency::{self, Final, IdempotencyKey};
 
 /// A body with events.
 pub(super) struct EventsBody {
@@ -69,13 +69,24 @@ pub(super) struct Outcomes {
     duplicates: usize,
     refused: usize,
     outcomes: Vec<Outcome>,
+    #[serde(skip)]
+    is_final: bool,
+}
+
+impl Final for Submitted {
+    fn is_final(&self) -> bool {
+        match self {
+            Self::One(_) => true,
+            Self::Many(outcomes) => outcomes.is_final,
+        }
+    }
 }
 
 /// What became of one event.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Outcome {
     status: OutcomeStatus,
-    /// Absent for a refused event.
+    /// Absent for an event that could not be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     id: Option<EventId>,
@@ -104,6 +115,9 @@ struct Refusal {
     pointer: String,
     code: String,
     detail: String,
+    /// Seconds after which the event can be sent again, when waiting helps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after: Option<u64>,
 }
 
 impl Outcome {
@@ -113,34 +127,39 @@ impl Outcome {
         Self { status, id: Some(accepted.id), received_at, errors: Vec::new() }
     }
 
-    fn refused(error: &Error) -> Self {
+    fn refused(id: Option<EventId>, error: &Error) -> Self {
         let refusal = |field: &FieldError| Refusal {
             pointer: field.pointer.clone(),
             code: field.code.to_string(),
             detail: field.message.clone(),
+            retry_after: None,
         };
         let mut errors: Vec<_> = error.fields().iter().map(refusal).collect();
         if errors.is_empty() {
             let code = error.kind().as_str().to_owned();
-            errors.push(Refusal { pointer: String::new(), code, detail: error.message().to_owned() });
+            let retry_after = error.retry_after().map(failure::whole_seconds);
+            let detail = error.message().to_owned();
+            errors.push(Refusal { pointer: String::new(), code, detail, retry_after });
         }
-        Self { status: OutcomeStatus::Refused, id: None, received_at: None, errors }
+        Self { status: OutcomeStatus::Refused, id, received_at: None, errors }
     }
 }
 
 impl Outcomes {
-    fn new(outcomes: Vec<Result<Accepted, Error>>) -> Self {
-        let answer = |outcome: Result<Accepted, Error>| match outcome {
+    fn new(ids: Vec<Option<EventId>>, outcomes: Vec<Result<Accepted, Error>>) -> Self {
+        let is_final = idempotency::all_final(&outcomes);
+        let answer = |(id, outcome): (Option<EventId>, Result<Accepted, Error>)| match outcome {
             Ok(accepted) => Outcome::accepted(accepted),
-            Err(error) => Outcome::refused(&error),
+            Err(error) => Outcome::refused(id, &error),
         };
-        let outcomes: Vec<_> = outcomes.into_iter().map(answer).collect();
+        let outcomes: Vec<_> = ids.into_iter().zip(outcomes).map(answer).collect();
         let count = |status| outcomes.iter().filter(|outcome| outcome.status == status).count();
         Self {
             stored: count(OutcomeStatus::Stored),
             duplicates: count(OutcomeStatus::Duplicate),
             refused: count(OutcomeStatus::Refused),
             outcomes,
+            is_final,
         }
     }
 }
@@ -156,7 +175,7 @@ pub(super) async fn submit(
     let limits = app.tenant_limits(tenant).await?;
     let work = async {
         match body.form {
-            Some(form) => many(&app, tenant, limits, &body.bytes, form).await.map(Submitted::Many),
+            Some(form) => many(&app, tenant, limits, &body.bytes, form, key).await.map(Submitted::Many),
             None => one(&app, tenant, limits, &body.bytes, key).await.map(Submitted::One),
         }
     };
@@ -176,14 +195,22 @@ async fn many(
     limits: TenantLimits,
     body: &[u8],
     form: BatchForm,
+    key: Option<IdempotencyKey>,
 ) -> Answer<Outcomes> {
     let ingest = app.ps.ingest();
-    let parsed = ingest.parser(Dialect::Strict).batch(body, form)?;
+    let mut parser = ingest.parser(Dialect::Strict);
+    let parsed = match key {
+        None => parser.batch(body, form)?,
+        Some(key) => {
+            parser.batch_or_ids(body, form, &|place| EventId::from_u128(key.derive(tenant, place)))?
+        }
+    };
     if parsed.events.is_empty() {
         let field = FieldError::new("", "length", "must have at least one event");
         return Err(Failure::invalid_body(vec![field]));
     }
-    Ok(Outcomes::new(ingest.ingest_batch(tenant, parsed.events, options(limits)).await?))
+    let ids = parsed.events.iter().map(|event| Some(event.as_ref().ok()?.id.clone())).collect();
+    Ok(Outcomes::new(ids, ingest.ingest_batch(tenant, parsed.events, options(limits)).await?))
 }
 
 async fn one(

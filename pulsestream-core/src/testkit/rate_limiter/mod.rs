@@ -11,6 +11,7 @@ use crate::ports::rate_limiter::{RateLimit, RateLimiter};
 
 mod peek;
 mod take;
+mod take_up_to;
 
 /// What the suite needs to know about a limiter.
 #[async_trait]
@@ -59,6 +60,8 @@ super::suite! {
         take: take_spends_the_burst_then_refuses, take_refuses_all_or_nothing, take_refuses_more_than_the_burst,
             take_of_nothing, take_is_isolated, take_tells_keys_apart, take_is_atomic, take_gives_back_with_time,
             take_follows_a_changed_limit;
+        take_up_to: take_up_to_gives_what_is_left, take_up_to_may_ask_for_more_than_the_burst,
+            take_up_to_spends_what_take_spends, take_up_to_is_atomic;
         peek: peek_takes_nothing, peek_tells_what_take_decides;
     ]
 }
