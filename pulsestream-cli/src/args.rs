@@ -13,6 +13,8 @@ Examples:
       Serves the API from a folder; creates it if it is not there.
   pulsestream import access.log.gz --store ./events --tenant shop
       Imports an Apache or nginx access log; running it again stores nothing twice.
+  pulsestream backup ./events --to ./events-copy
+      Copies the store, also while a server has it open.
   pulsestream doctor ./events
       Verifies every checksum of a store.
 
@@ -42,6 +44,8 @@ pub(crate) enum Command {
     Import(ImportArgs),
     /// Writes the events of a tenant as NDJSON, in the form that import reads.
     Export(ExportArgs),
+    /// Copies a store to another folder, also while a server has it open.
+    Backup(BackupArgs),
     /// Verifies every checksum of a store and shows what it holds.
     Doctor(DoctorArgs),
 }
@@ -199,6 +203,16 @@ pub(crate) struct ExportArgs {
     /// A new file, or `-` for standard output.
     #[arg(long, short, env = "PULSESTREAM_OUTPUT", default_value = "-", value_name = "FILE|-")]
     pub output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BackupArgs {
+    /// The folder to copy.
+    #[arg(value_name = "PATH", env = "PULSESTREAM_STORE")]
+    pub store: String,
+    /// A new or empty folder; it becomes a store that can be opened.
+    #[arg(long, env = "PULSESTREAM_BACKUP_TO", value_name = "FOLDER")]
+    pub to: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -1,8 +1,9 @@
-//! The `pulsestream` program: demo, serve, admin, import, export, doctor.
+//! The `pulsestream` program: demo, serve, admin, import, export, backup, doctor.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program talks to people")]
 
 mod admin;
 mod args;
+mod backup;
 mod demo;
 mod doctor;
 mod export;
@@ -52,6 +53,7 @@ async fn run(command: Command) -> Result<ExitCode> {
         Command::Admin(AdminCommand::Create(args)) => admin::create(args).await,
         Command::Import(args) => import::run(args).await,
         Command::Export(args) => export::run(args).await,
+        Command::Backup(args) => backup::run(args).await,
         Command::Doctor(args) => doctor::run(args).await,
     }
 }

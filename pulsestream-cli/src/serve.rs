@@ -11,6 +11,7 @@ use pulsestream_core::{Error, ErrorKind, Result};
 use tokio::net::TcpListener;
 
 use crate::args::{RateLimitArg, ServeArgs};
+use crate::backup::Control;
 use crate::{admin, open};
 
 /// Runs the command until it is told to stop.
@@ -42,7 +43,9 @@ pub(crate) async fn run(args: ServeArgs) -> Result<ExitCode> {
     println!("store     {}", ps.url());
     println!("serving   http://{}", args.listen);
     println!("health    http://{}/health/ready", args.listen);
+    let control = Control::start(&ps);
     let served = serve(&ps, listener, config, stop_signal()).await;
+    drop(control);
     // What was acknowledged is finished whatever became of the listener.
     ps.close().await?;
     served?;

@@ -13,6 +13,7 @@ pub mod event;
 pub mod filter;
 pub mod id;
 pub mod ingest;
+pub mod layers;
 pub mod memory;
 pub mod ports;
 pub mod query;

@@ -39,6 +39,38 @@ impl EmbeddedKeyValue {
         Ok(Self { database: Arc::new(RwLock::new(Some(opened))), pool: Pool::new(1) })
     }
 
+    /// Returns whether the folder has the file.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub(crate) fn exists(storage: &Arc<dyn Storage>) -> FaultResult<bool> {
+        match storage.open(NAME, OpenMode::Read) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(Fault::io("open", NAME, error)),
+        }
+    }
+
+    /// Writes all entries as they are now to a new file in another folder.
+    ///
+    /// # Errors
+    /// `Corrupt`, `Closed`, `Io`.
+    pub(crate) fn copy_to(&self, target: &Arc<dyn Storage>) -> FaultResult<()> {
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let snapshot = database.as_ref().ok_or(Fault::Closed)?.begin_read().map_err(into_fault)?;
+        let entries = snapshot.open_table(ENTRIES).map_err(into_fault)?;
+        let copy = create(target)?;
+        let transaction = begin_write(&copy)?;
+        {
+            let mut table = transaction.open_table(ENTRIES).map_err(into_fault)?;
+            for entry in entries.iter().map_err(into_fault)? {
+                let (key, value) = entry.map_err(into_fault)?;
+                table.insert(key.value(), value.value()).map_err(into_fault)?;
+            }
+        }
+        transaction.commit().map_err(into_fault)
+    }
+
     /// Closes the file.
     pub(crate) fn shut_down(&self) {
         self.pool.close();

@@ -9,6 +9,7 @@
 //! **Invariant:** the crate has no runtime. Its futures complete on any executor, and its threads are its own.
 #![forbid(unsafe_code)]
 
+mod backup;
 mod bytes;
 mod cache;
 mod column;
@@ -33,6 +34,7 @@ mod store;
 mod tail;
 mod wal;
 
+pub use backup::{Backup, BackupProgress};
 pub use config::EmbeddedConfig;
 pub use doctor::{Report, SegmentReport};
 pub use store::EmbeddedStore;

@@ -10,7 +10,7 @@ use pulsestream_core::ports::key_value::KeyValue;
 
 use crate::config::EmbeddedConfig;
 use crate::engine::{self, Engine, Leader, Workers};
-use crate::error::{Fault, FaultResult};
+use crate::error::FaultResult;
 use crate::key_value::EmbeddedKeyValue;
 use crate::pool::Pool;
 use crate::query::Interners;
@@ -38,7 +38,7 @@ pub struct EmbeddedStore {
     pub(crate) interners: Arc<Interners>,
     workers: Workers,
     pool: Pool,
-    key_value: Mutex<Option<Arc<EmbeddedKeyValue>>>,
+    pub(crate) key_value: Mutex<Option<Arc<EmbeddedKeyValue>>>,
 }
 
 impl EmbeddedStore {
@@ -85,16 +85,17 @@ impl EmbeddedStore {
     /// # Errors
     /// `Corrupt` when its file is damaged, `Closed`, and those of the disk.
     pub fn key_value(&self) -> Result<Arc<dyn KeyValue>> {
-        let open = || {
-            let mut key_value = self.key_value.lock().unwrap_or_else(PoisonError::into_inner);
-            self.engine.ensure_open()?;
-            let store = match &*key_value {
-                Some(store) => Arc::clone(store),
-                None => Arc::clone(key_value.insert(Arc::new(EmbeddedKeyValue::open(&self.engine.storage)?))),
-            };
-            Ok(store as Arc<dyn KeyValue>)
-        };
-        open().map_err(|fault: Fault| fault.during("embedded.key_value"))
+        let opened = self.open_key_value().map_err(|fault| fault.during("embedded.key_value"))?;
+        Ok(opened)
+    }
+
+    pub(crate) fn open_key_value(&self) -> FaultResult<Arc<EmbeddedKeyValue>> {
+        let mut key_value = self.key_value.lock().unwrap_or_else(PoisonError::into_inner);
+        self.engine.ensure_open()?;
+        Ok(match &*key_value {
+            Some(store) => Arc::clone(store),
+            None => Arc::clone(key_value.insert(Arc::new(EmbeddedKeyValue::open(&self.engine.storage)?))),
+        })
     }
 
     /// Seals everything acknowledged into segments, and merges segments as far as it is worth it.

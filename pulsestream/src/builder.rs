@@ -12,6 +12,7 @@ use pulsestream_core::auth::{AuthService, AuthSettings, Keyring, ResetMailer};
 use pulsestream_core::env::Env;
 use pulsestream_core::id::EventId;
 use pulsestream_core::ingest::IngestService;
+use pulsestream_core::layers::{RetryLayer, RetrySettings, TimeoutLayer, TimeoutSettings};
 use pulsestream_core::ports::alert_store::AlertStore;
 use pulsestream_core::ports::auth::TenantAuth;
 use pulsestream_core::ports::cache::Cache;
@@ -34,6 +35,7 @@ use crate::erase::EraseEvents;
 use crate::handle::{Inner, PulseStream};
 use crate::stores::{self, Stores};
 use crate::threads::TokioThreads;
+use crate::timer::TokioTimer;
 use crate::url::StoreUrl;
 
 /// Says which component goes in which socket, then opens.
@@ -51,6 +53,8 @@ pub struct Builder {
     #[cfg(feature = "notify")]
     egress: pulsestream_notify::egress::EgressPolicy,
     runs_background: bool,
+    timeouts: Option<TimeoutSettings>,
+    retries: Option<RetrySettings>,
     stores: Stores,
 }
 
@@ -69,6 +73,8 @@ impl Default for Builder {
             #[cfg(feature = "notify")]
             egress: pulsestream_notify::egress::EgressPolicy::new(),
             runs_background: true,
+            timeouts: None,
+            retries: None,
             stores: Stores::default(),
         }
     }
@@ -93,6 +99,20 @@ impl Builder {
     #[must_use]
     pub fn with_event_store(mut self, store: Arc<dyn EventStore>) -> Self {
         self.stores.event_store = Some(store);
+        self
+    }
+
+    /// Gives every call of the event store a deadline; with [`Self::with_retries`], every attempt of it. See [`TimeoutLayer`].
+    #[must_use]
+    pub fn with_timeouts(mut self, settings: TimeoutSettings) -> Self {
+        self.timeouts = Some(settings);
+        self
+    }
+
+    /// Makes calls of the event store again when the store says that this may help. See [`RetryLayer`].
+    #[must_use]
+    pub fn with_retries(mut self, settings: RetrySettings) -> Self {
+        self.retries = Some(settings);
         self
     }
 
@@ -218,9 +238,19 @@ impl Builder {
     pub async fn open(self, url: &str) -> Result<PulseStream> {
         let url: StoreUrl = url.parse()?;
         self.settings.validate()?;
+        self.timeouts.as_ref().map_or(Ok(()), TimeoutSettings::validate)?;
+        self.retries.as_ref().map_or(Ok(()), RetrySettings::validate)?;
         let env = self.env;
         let settings = self.settings;
-        let stores = stores::open(self.stores, &url, &env).await?;
+        let mut stores = stores::open(self.stores, &url, &env).await?;
+        if let Some(settings) = self.timeouts {
+            let layer = TimeoutLayer::new(stores.event_store, Arc::new(TokioTimer), settings)?;
+            stores.event_store = Arc::new(layer);
+        }
+        if let Some(settings) = self.retries {
+            let layer = RetryLayer::new(stores.event_store, Arc::new(TokioTimer), env.clone(), settings)?;
+            stores.event_store = Arc::new(layer);
+        }
         #[cfg(feature = "notify")]
         let server_channels = with_log_channel(self.server_channels);
         #[cfg(not(feature = "notify"))]

@@ -48,7 +48,7 @@ impl Inner {
 
 /// A running event pipeline; cheap to clone. Dropping the last clone stops it without draining: call [`Self::close`].
 #[derive(Debug, Clone)]
-pub struct PulseStream(Arc<Inner>);
+pub struct PulseStream(pub(crate) Arc<Inner>);
 
 impl PulseStream {
     pub(crate) fn new(inner: Inner) -> Self {

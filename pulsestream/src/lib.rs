@@ -21,6 +21,8 @@
 mod alerting;
 mod alerts;
 mod background;
+#[cfg(feature = "embedded")]
+mod backup;
 mod builder;
 mod delivery;
 mod erase;
@@ -31,6 +33,7 @@ mod status;
 mod stores;
 mod tenant;
 mod threads;
+mod timer;
 mod unlimited;
 mod url;
 
@@ -39,6 +42,8 @@ pub use builder::Builder;
 pub use handle::PulseStream;
 pub use pulsestream_core as core;
 pub use pulsestream_core::{Error, ErrorKind, FieldError, Result, Retry};
+#[cfg(feature = "embedded")]
+pub use pulsestream_embedded::{Backup, BackupProgress};
 #[cfg(feature = "notify")]
 pub use pulsestream_notify as notify;
 pub use rules::Rules;

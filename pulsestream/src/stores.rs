@@ -39,6 +39,8 @@ pub(crate) struct Stores {
     pub(crate) rate_limiter: Option<Arc<dyn RateLimiter>>,
     pub(crate) cache: Option<Arc<dyn Cache>>,
     pub(crate) live_bus: Option<Arc<dyn LiveBus>>,
+    #[cfg(feature = "embedded")]
+    embedded: Option<Arc<pulsestream_embedded::EmbeddedStore>>,
     #[cfg(feature = "postgres")]
     postgres: Option<pulsestream_postgres::Postgres>,
     /// The limiter in Redis, when it is the one in use.
@@ -66,6 +68,9 @@ pub(crate) struct OpenStores {
     pub(crate) cache: Arc<dyn Cache>,
     pub(crate) live_bus: Arc<dyn LiveBus>,
     key_value: Option<Arc<dyn KeyValue>>,
+    /// The folder, if the events are in one.
+    #[cfg(feature = "embedded")]
+    pub(crate) embedded: Option<Arc<pulsestream_embedded::EmbeddedStore>>,
     #[cfg(feature = "postgres")]
     postgres: Option<pulsestream_postgres::Postgres>,
     #[cfg(feature = "redis")]
@@ -132,6 +137,8 @@ pub(crate) async fn open(given: Stores, url: &StoreUrl, env: &Env) -> Result<Ope
         cache: stores.cache.unwrap_or_else(|| Arc::new(MemoryCache::new(env.clone(), CACHE_BYTES))),
         live_bus: stores.live_bus.unwrap_or_else(|| Arc::new(MemoryLiveBus::new(LIVE_MESSAGES))),
         key_value,
+        #[cfg(feature = "embedded")]
+        embedded: stores.embedded,
         #[cfg(feature = "postgres")]
         postgres: stores.postgres,
         #[cfg(feature = "redis")]
@@ -211,7 +218,11 @@ async fn open_folder(stores: &mut Stores, path: &std::path::Path, env: &Env) -> 
     let (store, key_value) = tokio::task::spawn_blocking(open).await.map_err(|error| {
         Error::new(ErrorKind::Internal, "pulsestream.open", "opening the folder panicked").with_source(error)
     })??;
-    stores.event_store.get_or_insert_with(|| Arc::new(store));
+    let store = Arc::new(store);
+    if stores.event_store.is_none() {
+        stores.embedded = Some(Arc::clone(&store));
+        stores.event_store = Some(store);
+    }
     stores.key_value.get_or_insert(key_value);
     Ok(())
 }

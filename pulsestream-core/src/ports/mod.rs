@@ -16,3 +16,4 @@ pub mod notifier;
 pub mod outbox;
 pub mod rate_limiter;
 pub mod rule_engine;
+pub mod timer;

@@ -30,6 +30,7 @@
 mod compare;
 mod events;
 mod generate;
+mod layers;
 mod run;
 
 pub mod alert_store;
@@ -53,6 +54,7 @@ pub use generate::{EventGenerator, Random};
 pub use identity_store::IdentityStoreHarness;
 pub use ingest_queue::IngestQueueHarness;
 pub use key_value::KeyValueHarness;
+pub use layers::{FlakyEventStore, TestTimer};
 pub use live_bus::LiveBusHarness;
 pub use model::check_model;
 pub use outbox::OutboxHarness;

@@ -8,4 +8,5 @@ mod broken;
 mod contracts;
 mod dispatcher;
 mod filter;
+mod layers;
 mod memory;

@@ -1,6 +1,7 @@
 //! The state of an open store and the threads that maintain it.
 
 mod append;
+mod backup;
 mod compact;
 mod delete;
 mod open;

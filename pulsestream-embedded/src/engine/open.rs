@@ -1,10 +1,12 @@
 //! Opening a folder: lock, manifest, segments, log.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, RwLock};
 
 use pulsestream_core::env::Env;
 
+use super::backup::UNFINISHED;
 use super::{Engine, Leader, View, Work};
 use crate::cache::Cache;
 use crate::config::EmbeddedConfig;
@@ -13,7 +15,7 @@ use crate::hot::{Batch, Generation};
 use crate::manifest::Manifest;
 use crate::segment::{self, IdHasher, Segment};
 use crate::signal::Signal;
-use crate::storage::{Lock, Storage};
+use crate::storage::{Lock, OpenMode, Storage};
 use crate::wal::{self, Group, WalOptions};
 
 const LOCK: &str = "lock";
@@ -33,19 +35,13 @@ pub(crate) fn open(
     background: bool,
 ) -> FaultResult<(Arc<Engine>, Group<Leader>)> {
     config.validate()?;
-    let fault = |action, name: &str, source| Fault::io(action, name, source);
-    storage.create_dir("").map_err(|source| fault("create", "", source))?;
-    let lock = match storage.lock(LOCK).map_err(|source| fault("lock", LOCK, source))? {
-        Lock::Held(guard) => guard,
-        Lock::Taken(pid) => return Err(Fault::Locked { pid }),
-    };
+    let lock = lock(&storage)?;
+    refuse_unfinished_backup(&storage)?;
     let manifest = match Manifest::load(&storage)? {
         Some(manifest) => manifest,
         None => create(&storage, &env)?,
     };
-    for directory in [wal::DIRECTORY, segment::DIRECTORY] {
-        storage.create_dir(directory).map_err(|source| fault("create", directory, source))?;
-    }
+    create_directories(&storage)?;
     let segments = manifest
         .segments
         .iter()
@@ -97,6 +93,38 @@ pub(crate) fn open(
         leader.freeze();
     }
     Ok((engine, Group::new(leader, queue_bytes)))
+}
+
+/// Keeps other processes out of a folder.
+pub(super) type Guard = Box<dyn std::fmt::Debug + Send + Sync>;
+
+/// Makes the folder unless it is there, and takes its lock.
+pub(super) fn lock(storage: &Arc<dyn Storage>) -> FaultResult<Guard> {
+    storage.create_dir("").map_err(|source| Fault::io("create", "", source))?;
+    match storage.lock(LOCK).map_err(|source| Fault::io("lock", LOCK, source))? {
+        Lock::Held(guard) => Ok(guard),
+        Lock::Taken(pid) => Err(Fault::Locked { pid }),
+    }
+}
+
+/// Makes the sub-folders.
+pub(super) fn create_directories(storage: &Arc<dyn Storage>) -> FaultResult<()> {
+    for directory in [wal::DIRECTORY, segment::DIRECTORY] {
+        storage.create_dir(directory).map_err(|source| Fault::io("create", directory, source))?;
+    }
+    Ok(())
+}
+
+fn refuse_unfinished_backup(storage: &Arc<dyn Storage>) -> FaultResult<()> {
+    match storage.open(UNFINISHED, OpenMode::Read) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Fault::io("open", UNFINISHED, error)),
+        Ok(_) => Err(Fault::corrupt(
+            UNFINISHED,
+            0,
+            "the folder holds a backup that was not finished: remove it and make it again",
+        )),
+    }
 }
 
 fn create(storage: &Arc<dyn Storage>, env: &Env) -> FaultResult<Manifest> {

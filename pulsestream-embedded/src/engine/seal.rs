@@ -1,5 +1,6 @@
 //! Turning generations into segments.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -8,6 +9,7 @@ use crate::error::FaultResult;
 use crate::hot::{Generation, Run};
 use crate::manifest::{SegmentEntry, file_of};
 use crate::segment::{self, Segment, SegmentOptions, SegmentWriter};
+use crate::storage::Storage;
 use crate::wal::Group;
 
 impl Engine {
@@ -74,13 +76,24 @@ impl Engine {
     }
 
     fn write_generation(&self, generation: &Generation, name: &str) -> FaultResult<Segment> {
-        let run = generation.sorted();
-        let options = SegmentOptions { compression_level: self.config.compression_level };
-        let mut writer = SegmentWriter::create(&self.storage, name.to_owned(), options, self.hasher)?;
-        push_run(&mut writer, &run)?;
-        writer.finish(generation.start()..generation.end())?;
+        let positions = generation.start()..generation.end();
+        self.write_segment(&self.storage, &generation.sorted(), positions, name)?;
         self.sync_segments()?;
         Segment::open(&self.storage, name, Vec::new())
+    }
+
+    /// Writes a segment file; its name is not durable yet.
+    pub(super) fn write_segment(
+        &self,
+        storage: &Arc<dyn Storage>,
+        run: &Run,
+        positions: Range<u64>,
+        name: &str,
+    ) -> FaultResult<()> {
+        let options = SegmentOptions { compression_level: self.config.compression_level };
+        let mut writer = SegmentWriter::create(storage, name.to_owned(), options, self.hasher)?;
+        push_run(&mut writer, run)?;
+        writer.finish(positions).map(drop)
     }
 
     /// Makes the names of new segment files durable.

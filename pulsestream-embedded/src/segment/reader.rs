@@ -25,6 +25,9 @@ use crate::storage::{File, OpenMode, Storage};
 /// Blocks above this unpacked size are refused before memory is taken.
 const MAX_BLOCK_BYTES: u32 = 1 << 30;
 
+/// A file is copied in pieces of this size.
+const COPY_BYTES: usize = 1 << 20;
+
 static NEXT_KEY: AtomicU64 = AtomicU64::new(1);
 
 /// Returns a number that no other part of this process has.
@@ -157,6 +160,27 @@ impl Segment {
             }
         }
         Ok(())
+    }
+
+    /// Copies the file under its name; a file that was replaced meanwhile is still the one that is copied. Tells how many bytes each
+    /// step copied. The new name is not durable yet.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub(crate) fn copy_to(&self, target: &Arc<dyn Storage>, copied: &mut dyn FnMut(u64)) -> FaultResult<()> {
+        let Inner { file, name, bytes, .. } = &*self.inner;
+        let created = target.open(name, OpenMode::Create);
+        let copy = created.map_err(|source| Fault::io("create", name, source))?;
+        let mut buffer = vec![0; COPY_BYTES];
+        let mut offset = 0;
+        while offset < *bytes {
+            let part = &mut buffer[..usize::try_from(bytes - offset).unwrap_or(COPY_BYTES).min(COPY_BYTES)];
+            file.read_at(part, offset).map_err(|source| Fault::io("read", name, source))?;
+            copy.write_at(part, offset).map_err(|source| Fault::io("write", name, source))?;
+            offset += part.len() as u64;
+            copied(part.len() as u64);
+        }
+        copy.sync_data().map_err(|source| Fault::io("sync", name, source))
     }
 
     fn read_block(&self, block: &Block) -> FaultResult<Vec<u8>> {

@@ -1,6 +1,7 @@
 //! Storage whose N-th operation fails.
 
 use std::io;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -126,6 +127,10 @@ impl Storage for FaultyStorage {
     fn sync_dir(&self, directory: &str) -> io::Result<()> {
         self.plan.pass(Operation::SyncDir)?;
         self.inner.sync_dir(directory)
+    }
+
+    fn place(&self) -> Option<&Path> {
+        self.inner.place()
     }
 
     fn lock(&self, name: &str) -> io::Result<Lock> {

@@ -22,12 +22,7 @@ impl Folder {
         Self { path: path.into() }
     }
 
-    /// Returns the path of the folder.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    fn place(&self, name: &str) -> PathBuf {
+    fn path(&self, name: &str) -> PathBuf {
         if name.is_empty() { self.path.clone() } else { self.path.join(name) }
     }
 
@@ -51,7 +46,7 @@ impl Storage for Folder {
                 options.write(true).create_new(true);
             }
         }
-        let file = options.open(self.place(name))?;
+        let file = options.open(self.path(name))?;
         if !file.metadata()?.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
@@ -59,16 +54,16 @@ impl Storage for Folder {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        std::fs::rename(self.place(from), self.place(to))
+        std::fs::rename(self.path(from), self.path(to))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        std::fs::remove_file(self.place(name))
+        std::fs::remove_file(self.path(name))
     }
 
     fn list(&self, directory: &str) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        for entry in std::fs::read_dir(self.place(directory))? {
+        for entry in std::fs::read_dir(self.path(directory))? {
             let entry = entry?;
             if entry.file_type()?.is_file() {
                 names.extend(entry.file_name().into_string());
@@ -79,12 +74,17 @@ impl Storage for Folder {
     }
 
     fn create_dir(&self, directory: &str) -> io::Result<()> {
-        let place = self.place(directory);
-        let mut builder = DirBuilder::new();
-        builder.mode(0o700).recursive(directory.is_empty());
-        match builder.create(&place) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            other => other?,
+        let place = self.path(directory);
+        let is_missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+        let missing: Vec<&Path> = place.ancestors().take_while(is_missing).collect();
+        for folder in missing.into_iter().rev() {
+            match DirBuilder::new().mode(0o700).create(folder) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                other => other?,
+            }
+            // Without this a power loss may take the folder with everything that was synced inside it.
+            let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
+            std::fs::File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
         }
         let kind = std::fs::symlink_metadata(&place)?.file_type();
         if kind.is_dir() || (directory.is_empty() && place.is_dir()) {
@@ -95,13 +95,17 @@ impl Storage for Folder {
     }
 
     fn sync_dir(&self, directory: &str) -> io::Result<()> {
-        std::fs::File::open(self.place(directory))?.sync_all()
+        std::fs::File::open(self.path(directory))?.sync_all()
+    }
+
+    fn place(&self) -> Option<&Path> {
+        Some(&self.path)
     }
 
     fn lock(&self, name: &str) -> io::Result<Lock> {
         let mut options = Self::options();
         // The content is the owner's process id, so a loser must not cut it.
-        let mut file = options.write(true).create(true).truncate(false).open(self.place(name))?;
+        let mut file = options.write(true).create(true).truncate(false).open(self.path(name))?;
         match file.try_lock() {
             Ok(()) => {
                 file.set_len(0)?;
@@ -164,13 +168,13 @@ mod tests {
         file.read_at(&mut bytes, 0).unwrap();
         assert_eq!(&bytes, b"\0\0\0hello");
         assert_eq!(file.read_at(&mut bytes, 1).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
-        let mode = |name: &str| std::fs::metadata(folder.place(name)).unwrap().permissions().mode() & 0o777;
+        let mode = |name: &str| std::fs::metadata(folder.path(name)).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode("wal"), mode("wal/one")), (0o700, 0o600));
 
-        std::os::unix::fs::symlink(folder.place("wal/one"), folder.place("wal/two")).unwrap();
+        std::os::unix::fs::symlink(folder.path("wal/one"), folder.path("wal/two")).unwrap();
         let refused = folder.open("wal/two", OpenMode::Write).unwrap_err();
         assert_eq!(refused.raw_os_error(), Some(rustix::io::Errno::LOOP.raw_os_error()));
-        std::os::unix::fs::symlink(folder.place("wal"), folder.place("segments")).unwrap();
+        std::os::unix::fs::symlink(folder.path("wal"), folder.path("segments")).unwrap();
         assert!(folder.create_dir("segments").is_err());
         assert_eq!(folder.list("wal").unwrap(), ["one"]);
     }

@@ -8,6 +8,7 @@ mod sim;
 
 use std::fmt;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 #[cfg(any(test, feature = "sim"))]
@@ -66,7 +67,7 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// Those of the operating system.
     fn list(&self, directory: &str) -> io::Result<Vec<String>>;
 
-    /// Makes a sub-folder (empty for the folder itself) unless it exists.
+    /// Makes a sub-folder (empty for the folder itself) unless it exists, and makes its own name durable.
     ///
     /// # Errors
     /// Those of the operating system.
@@ -77,6 +78,9 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// Those of the operating system.
     fn sync_dir(&self, directory: &str) -> io::Result<()>;
+
+    /// Returns where the folder is in the file system, if it is there.
+    fn place(&self) -> Option<&Path>;
 
     /// Takes the lock of the folder, without waiting.
     ///

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{File, Lock, OpenMode, Storage};
@@ -271,6 +272,10 @@ impl Storage for SimFs {
             }
         }
         Ok(())
+    }
+
+    fn place(&self) -> Option<&Path> {
+        None
     }
 
     fn lock(&self, _name: &str) -> io::Result<Lock> {

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use pulsestream_core::env::Env;
+use pulsestream_core::layers::{RetryLayer, RetrySettings, TimeoutLayer, TimeoutSettings};
 use pulsestream_core::ports::event_store::{Durability, EventStore};
 use pulsestream_core::testkit::event_store::EventStoreHarness;
+use pulsestream_core::testkit::{FlakyEventStore, TestTimer};
 use pulsestream_embedded::storage::SimFs;
 use pulsestream_embedded::{EmbeddedConfig, EmbeddedStore};
 
@@ -80,6 +82,58 @@ mod without_cache {
         seal_events: 7,
         segment_events: 1_000,
         cache_bytes: 0,
+        ..small()
+    }));
+}
+
+/// Deadlines around retries around a store that fails two calls of three.
+#[derive(Debug)]
+struct Layered {
+    simulated: Simulated,
+    inner: std::sync::Mutex<Vec<(usize, Arc<dyn EventStore>)>>,
+}
+
+impl Layered {
+    fn new(config: EmbeddedConfig) -> Self {
+        Self { simulated: Simulated::new(config), inner: std::sync::Mutex::default() }
+    }
+
+    fn wrap(&self, store: Arc<dyn EventStore>) -> Arc<dyn EventStore> {
+        let flaky = FlakyEventStore::new(Arc::clone(&store), 3);
+        // Concurrent callers take each other's successes, so a few attempts more than three.
+        let settings = RetrySettings { attempts: 100, ..RetrySettings::default() };
+        let instant = Arc::new(TestTimer::instant());
+        let retry = RetryLayer::new(Arc::new(flaky), instant, Env::system(), settings).unwrap();
+        let timer = Arc::new(TestTimer::standing_still());
+        let layer = TimeoutLayer::new(Arc::new(retry), timer, TimeoutSettings::default()).unwrap();
+        let layer: Arc<dyn EventStore> = Arc::new(layer);
+        self.inner.lock().unwrap().push((address(&layer), store));
+        layer
+    }
+}
+
+#[async_trait]
+impl EventStoreHarness for Layered {
+    async fn open(&self) -> Arc<dyn EventStore> {
+        self.wrap(self.simulated.open().await)
+    }
+
+    async fn reopen(&self, store: Arc<dyn EventStore>) -> Option<Arc<dyn EventStore>> {
+        let inner = {
+            let layers = self.inner.lock().unwrap();
+            Arc::clone(&layers.iter().rev().find(|(known, _)| *known == address(&store))?.1)
+        };
+        store.close().await.unwrap();
+        Some(self.wrap(self.simulated.reopen(inner).await?))
+    }
+}
+
+mod through_layers {
+    use super::*;
+
+    pulsestream_core::event_store_conformance!(Layered::new(EmbeddedConfig {
+        seal_events: 30,
+        segment_events: 200,
         ..small()
     }));
 }

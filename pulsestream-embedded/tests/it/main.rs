@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod alerting;
+mod backup;
 mod conformance;
 mod crash;
 mod faults;

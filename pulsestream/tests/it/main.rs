@@ -3,6 +3,7 @@
 
 mod alert;
 mod folder;
+mod layers;
 #[cfg(all(feature = "postgres", feature = "redis"))]
 mod postgres;
 mod status;
