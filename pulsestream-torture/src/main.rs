@@ -1,8 +1,10 @@
 //! Kills the embedded store at random and checks what is left.
 //!
 //! `cargo run --release -p pulsestream-torture -- kill9 --cycles 2000`
+//! `cargo run --release -p pulsestream-torture -- alerting --cycles 500`
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that reports")]
 
+mod alerting;
 mod check;
 mod child;
 mod kill9;
@@ -34,6 +36,33 @@ enum Command {
         #[arg(long)]
         folder: Option<PathBuf>,
     },
+    /// Evaluates rules and delivers notifications in a child process, kills it with SIGKILL at random moments, and compares what
+    /// became of alerts and notifications with a replay.
+    Alerting {
+        /// How often.
+        #[arg(long, default_value_t = 50)]
+        cycles: u64,
+        /// Chooses the moments.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Where the stores are; a temporary folder when absent.
+        #[arg(long)]
+        folder: Option<PathBuf>,
+    },
+    /// The child of `alerting`.
+    #[command(hide = true)]
+    AlertingChild {
+        /// The store.
+        folder: PathBuf,
+        /// Where notifications go.
+        sink: String,
+        /// The first tick.
+        start: u64,
+        /// Ticks that are left out after it.
+        gap: u64,
+        /// After how many ticks to come to an end.
+        ticks: Option<u64>,
+    },
     /// The child of `kill9`.
     #[command(hide = true)]
     Child {
@@ -47,6 +76,10 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Kill9 { cycles, seed, folder } => kill9::run(cycles, seed, folder),
+        Command::Alerting { cycles, seed, folder } => alerting::run(cycles, seed, folder),
+        Command::AlertingChild { folder, sink, start, gap, ticks } => {
+            alerting::run_child(&folder, &sink, start, gap, ticks)
+        }
         Command::Child { folder, start } => child::run(&folder, start),
     };
     match outcome {

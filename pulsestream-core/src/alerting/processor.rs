@@ -25,6 +25,8 @@ use crate::time::{TimeRange, Timestamp};
 pub const PROCESSOR: &str = "alerting";
 /// Version of the state in a checkpoint.
 const FORMAT: u64 = 1;
+/// How far in the future the time of an event can lie when it is received.
+const MAX_SKEW: Duration = Duration::from_secs(3_600);
 
 /// How the processor works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -379,7 +381,7 @@ impl AlertingProcessor {
         for wanted in tenant_work.evaluation.wanted_history(now) {
             let rule = tenant_work.config.rules.iter().find(|rule| rule.id == wanted.rule);
             let mut query = FindQuery {
-                range: TimeRange::new(wanted.since, Timestamp::MAX),
+                range: TimeRange::new(wanted.since, wanted.until.plus(MAX_SKEW)),
                 filter: rule.map(|rule| rule.filter.clone()),
                 order: Order::OldestFirst,
                 limit: 1_000,
@@ -388,13 +390,13 @@ impl AlertingProcessor {
             let mut events = Vec::new();
             while events.len() < self.settings.history_events {
                 let page = self.parts.events.find(tenant, &query).await?;
-                events.extend(page.events);
+                events.extend(page.events.into_iter().filter(|event| event.received_at <= wanted.until));
                 query.after = page.next;
                 if query.after.is_none() {
                     break;
                 }
             }
-            let transitions = tenant_work.evaluation.prime(wanted.rule, &events, now);
+            let transitions = tenant_work.evaluation.prime(wanted.rule, &events, wanted.until);
             // What was read is part of the state from here on.
             effects.must_commit = true;
             tenant_work.encoded = None;

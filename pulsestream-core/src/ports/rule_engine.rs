@@ -53,8 +53,10 @@ pub struct OpenEpisode {
 pub struct WantedHistory {
     /// The rule.
     pub rule: RuleId,
-    /// From when on its events happened, up to now.
+    /// From when on its events happened.
     pub since: Timestamp,
+    /// Up to when they were received: when the rule was made. What came later comes through the log, and is judged as it comes.
+    pub until: Timestamp,
 }
 
 /// How many events an evaluation took and what became of them.
@@ -124,12 +126,13 @@ pub trait RuleEvaluation: fmt::Debug + Send + Sync {
     /// over once.
     fn resolve(&mut self, alert: AlertId, now: Timestamp) -> Vec<Transition>;
 
-    /// Returns what new rules want to know of the past at `now`: the events of their first window.
+    /// Returns what new rules want to know of the past at `now`: the events of their first window. It ends when the rule was made,
+    /// however late that is noticed, so that a breach in between is not missed; but not before what was observed already.
     fn wanted_history(&self, now: Timestamp) -> Vec<WantedHistory>;
 
-    /// Gives a new rule the past that it wanted at `now`, oldest event first, and returns the transitions that its first window
+    /// Gives a new rule the past that it wanted up to `until`, oldest event first, and returns the transitions that its first window
     /// causes. An event that [`Self::observe`] brings again, because the log had not delivered it yet, counts once.
-    fn prime(&mut self, rule: RuleId, events: &[Event], now: Timestamp) -> Vec<Transition>;
+    fn prime(&mut self, rule: RuleId, events: &[Event], until: Timestamp) -> Vec<Transition>;
 
     /// Returns the state to continue from, compact and complete.
     fn snapshot(&self) -> Vec<u8>;

@@ -323,3 +323,22 @@ async fn a_new_rule_knows_its_first_window_and_counts_nothing_twice() {
     let alerts = world.all_alerts().await;
     assert_eq!(alerts.iter().filter(|alert| alert.rule != rule.id).count(), 1);
 }
+
+#[tokio::test]
+async fn a_breach_between_the_making_of_a_rule_and_the_first_look_at_it_is_not_missed() {
+    let mut world = World::new();
+    world.put_channel().await;
+    world.append(&["x"; 2]).await;
+    world.clock.advance(Duration::from_secs(2));
+    world.put_rule(1, "count >= 4 over 20s").await;
+    world.clock.advance(Duration::from_secs(2));
+    // Two from before the rule, and two while nobody works.
+    world.append(&["x"; 2]).await;
+    let fired_at = world.env.now();
+    world.clock.advance(Duration::from_secs(200));
+    let mut processor = world.processor("a");
+    world.settle(&mut processor).await;
+    let alerts = world.all_alerts().await;
+    assert_eq!(alerts.len(), 1, "{alerts:?}");
+    assert_eq!((alerts[0].fired_at, alerts[0].state), (Some(fired_at), AlertState::Resolved));
+}

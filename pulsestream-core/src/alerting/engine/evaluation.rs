@@ -333,11 +333,17 @@ impl RuleEvaluation for StreamingEvaluation {
         self.rules
             .iter()
             .filter(|tracker| tracker.wants_history)
-            .map(|tracker| WantedHistory { rule: tracker.compiled.rule.id, since: now.minus(span(tracker)) })
+            .map(|tracker| {
+                let until = tracker
+                    .made_at
+                    .map_or(now, |made_at| Timestamp::from_micros(made_at.max(self.arrival)).min(now));
+                let since = until.minus(span(tracker));
+                WantedHistory { rule: tracker.compiled.rule.id, since, until }
+            })
             .collect()
     }
 
-    fn prime(&mut self, rule: RuleId, events: &[Event], now: Timestamp) -> Vec<Transition> {
+    fn prime(&mut self, rule: RuleId, events: &[Event], until: Timestamp) -> Vec<Transition> {
         let mut out = std::mem::take(&mut self.backlog);
         let Ok(position) = self.rules.binary_search_by_key(&rule, |tracker| tracker.compiled.rule.id) else {
             return out;
@@ -350,11 +356,11 @@ impl RuleEvaluation for StreamingEvaluation {
             let at = event.timestamp.as_micros().min(received_at);
             (received_at.saturating_sub(at) <= lateness).then_some((event, at))
         });
-        tracker.prime(past, now.as_micros(), self.tenant, &mut out);
+        tracker.prime(past, until.as_micros(), self.tenant, &mut out);
         let slots = u32::try_from(tracker.series.len()).unwrap_or(0);
         let rule = u32::try_from(position).unwrap_or(0);
         (0..slots).for_each(|slot| self.schedule(rule, slot));
-        self.follow(rule, fired_before, now.as_micros(), &mut out);
+        self.follow(rule, fired_before, until.as_micros(), &mut out);
         out
     }
 

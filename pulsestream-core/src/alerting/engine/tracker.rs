@@ -42,6 +42,8 @@ pub(super) struct Tracker {
     keys: RandomState,
     /// When the rule began to be followed. Its first window reaches back from here, and nothing before counts.
     pub(super) active_from: i64,
+    /// When the rule was made or changed last; `None` when it does not say.
+    pub(super) made_at: Option<i64>,
     /// The past was not read yet.
     pub(super) wants_history: bool,
     /// Hashes of the events of the past that was read, as long as the log may still deliver them.
@@ -63,6 +65,7 @@ impl Tracker {
         Self {
             compiled,
             active_from,
+            made_at: (made_at != Timestamp::EPOCH.as_micros()).then_some(made_at),
             wants_history,
             primed: BTreeSet::new(),
             series: Vec::new(),
@@ -200,16 +203,16 @@ impl Tracker {
         !self.primed.contains(&event_hash(event))
     }
 
-    /// Takes the past of the rule as of `now`: fills windows without judging the past, then judges what they show now.
+    /// Takes the past of the rule up to `until`: fills windows without judging the past, then judges what they show now.
     pub(super) fn prime<'a>(
         &mut self,
         events: impl Iterator<Item = (&'a Event, i64)>,
-        now: i64,
+        until: i64,
         tenant: TenantId,
         out: &mut Vec<Transition>,
     ) {
         self.wants_history = false;
-        self.active_from = now;
+        self.active_from = until;
         let Some(span) = self.compiled.history_span() else { return };
         let first_at = self.active_from.saturating_sub(span);
         let mut key = Vec::new();

@@ -1,0 +1,129 @@
+//! Kills a program that evaluates rules and delivers notifications, at random moments, and checks that nobody notices.
+
+mod child;
+mod script;
+mod sink;
+mod verdict;
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use pulsestream_core::testkit::Random;
+use pulsestream_core::time::Timestamp;
+use pulsestream_core::{Error, ErrorKind, Result};
+
+pub(crate) use self::child::run as run_child;
+use self::sink::Sink;
+use self::verdict::Checked;
+
+/// Cycles after which a new store is begun, so that a check stays short.
+const CYCLES_OF_A_STORE: u64 = 25;
+/// Ticks of the last child of a store, before it lets everything come to its end.
+const LAST_TICKS: u64 = 40;
+
+/// Runs so many cycles.
+pub(crate) fn run(cycles: u64, seed: u64, folder: Option<PathBuf>) -> Result<()> {
+    let temporary = tempfile::tempdir().map_err(|error| failed("make a folder", error))?;
+    let place = folder.unwrap_or_else(|| temporary.path().to_path_buf());
+    let (random, sink) = (Random::new(seed), Sink::start()?);
+    let (mut total, mut done, mut in_start) = (Checked::default(), 0, 0);
+    for number in 0..cycles.div_ceil(CYCLES_OF_A_STORE) {
+        let store = place.join(format!("alerting-{number}"));
+        let mut tick = 0;
+        for _ in 0..CYCLES_OF_A_STORE.min(cycles - done) {
+            let running = Running::start(&store, sink.url(), tick, gap(&random), None)?;
+            let is_early = random.below(5) == 0;
+            in_start += u64::from(is_early);
+            tick = running.kill(is_early, Duration::from_micros(random.below(400_000)))?.unwrap_or(tick);
+            done += 1;
+        }
+        let running = Running::start(&store, sink.url(), tick, gap(&random), Some(LAST_TICKS))?;
+        let end = Timestamp::from_micros(running.finish()?);
+        total += check(&store, end, &sink).map_err(|error| error.with_context("store", store.display()))?;
+        std::fs::remove_dir_all(&store).map_err(|error| failed("remove a folder", error))?;
+        println!(
+            "{done} kills, {in_start} of them during the start; {} alerts with {} changes are those of a replay; \
+             {} notifications delivered, {} of them sent again under their id",
+            total.alerts, total.changes, total.deliveries, total.again
+        );
+    }
+    if total.deliveries == 0 && cycles > 0 {
+        return Err(Error::new(
+            ErrorKind::Internal,
+            "torture.alerting",
+            "nothing was told: there was no test",
+        ));
+    }
+    Ok(())
+}
+
+/// Most restarts follow at once, some after a while.
+fn gap(random: &Random) -> u64 {
+    if random.below(3) == 0 { random.below(30) } else { 0 }
+}
+
+fn check(store: &Path, end: Timestamp, sink: &Sink) -> Result<Checked> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| failed("start a runtime", error))?;
+    runtime.block_on(verdict::check(store, end, &sink.take()))
+}
+
+fn failed(what: &'static str, error: std::io::Error) -> Error {
+    Error::new(ErrorKind::Unavailable, "torture.alerting", what).with_source(error)
+}
+
+/// A child, and what it says.
+struct Running {
+    child: Child,
+    lines: Receiver<i64>,
+}
+
+impl Running {
+    fn start(store: &Path, sink: &str, tick: u64, gap: u64, ticks: Option<u64>) -> Result<Self> {
+        let program = std::env::current_exe().map_err(|error| failed("find the program", error))?;
+        let mut command = Command::new(program);
+        command.arg("alerting-child").arg(store).arg(sink).arg(tick.to_string()).arg(gap.to_string());
+        command.args(ticks.map(|ticks| ticks.to_string())).stdout(Stdio::piped());
+        let mut child = command.spawn().map_err(|error| failed("start the child", error))?;
+        let output = child.stdout.take();
+        let (said, lines) = channel();
+        std::thread::spawn(move || {
+            let output = output.into_iter().flat_map(|output| BufReader::new(output).lines());
+            for line in output.map_while(std::io::Result::ok) {
+                let _ = line.parse().map(|number| said.send(number));
+            }
+        });
+        Ok(Self { child, lines })
+    }
+
+    /// Kills the child some time after its start, or after its first acknowledgement, and returns the tick to go on with.
+    fn kill(mut self, is_early: bool, delay: Duration) -> Result<Option<u64>> {
+        let first = if is_early { None } else { self.lines.recv().ok() };
+        wait(if is_early { delay / 4 } else { delay });
+        self.child.kill().map_err(|error| failed("kill the child", error))?;
+        let status = self.child.wait().map_err(|error| failed("wait for the child", error))?;
+        if status.code().is_some() {
+            return Err(Error::new(ErrorKind::Internal, "torture.alerting", "the child ended by itself"));
+        }
+        let last = self.lines.iter().last().or(first);
+        Ok(last.and_then(|tick| u64::try_from(tick + 1).ok()))
+    }
+
+    /// Lets the child come to its end, and returns the last number it said.
+    fn finish(mut self) -> Result<i64> {
+        let last = self.lines.iter().last();
+        let status = self.child.wait().map_err(|error| failed("wait for the child", error))?;
+        last.filter(|_| status.success()).ok_or_else(|| {
+            Error::new(ErrorKind::Internal, "torture.alerting", "the last child failed")
+                .with_context("status", status)
+        })
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "the kill must come at a moment that nothing announces")]
+fn wait(delay: Duration) {
+    std::thread::sleep(delay);
+}
