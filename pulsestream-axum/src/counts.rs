@@ -55,6 +55,16 @@ impl App {
         Ok(Counted { events: value(0) as u64, rate: value(1), error_rate: value(2) })
     }
 
+    /// Counts the events on their way to the store, those in the ingest queue included.
+    pub(crate) async fn waiting_events(&self) -> Answer<u64> {
+        let ingest = self.ps.ingest();
+        let queued = match ingest.queue() {
+            Some(queue) => queue.depth().await?.events,
+            None => 0,
+        };
+        Ok(queued + ingest.counts().in_flight_events as u64)
+    }
+
     /// Returns when the latest event of a tenant happened.
     pub(crate) async fn last_event_at(&self, tenant: TenantId) -> Answer<Option<Timestamp>> {
         let query = FindQuery { limit: 1, ..FindQuery::default() };

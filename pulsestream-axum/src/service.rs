@@ -152,7 +152,11 @@ async fn ready(State(app): State<App>) -> Response {
 
 async fn metrics(State(app): State<App>) -> Response {
     let uptime = app.ps.uptime();
-    let page = app.telemetry.render(&app.ps, uptime, app.bodies.used());
+    let queue = match app.ps.ingest().queue() {
+        Some(queue) => in_time(queue.depth()).await.ok(),
+        None => None,
+    };
+    let page = app.telemetry.render(&app.ps, uptime, app.bodies.used(), queue);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response()
 }
 

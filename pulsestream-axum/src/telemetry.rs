@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use pulsestream::PulseStream;
+use pulsestream_core::ports::ingest_queue::QueueDepth;
 
 use crate::operation::Operation;
 
@@ -87,13 +88,28 @@ impl Telemetry {
     }
 
     /// Writes everything in the Prometheus text format 0.0.4.
-    pub(crate) fn render(&self, ps: &PulseStream, uptime: Duration, body_bytes: usize) -> String {
+    pub(crate) fn render(
+        &self,
+        ps: &PulseStream,
+        uptime: Duration,
+        body_bytes: usize,
+        queue: Option<QueueDepth>,
+    ) -> String {
         let mut page = Page::default();
         page.head("build_info", "gauge", "The version that runs.");
         page.line("build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
         page.head("uptime_seconds", "gauge", "How long it has been open.");
         page.line("uptime_seconds", &[], uptime.as_secs());
         self.render_ingest(ps, &mut page);
+        if let Some(depth) = queue {
+            render_queue(depth, &mut page);
+        }
+        page.head(
+            "rate_limit_local",
+            "gauge",
+            "1 while this node limits rates on its own, without the others.",
+        );
+        page.line("rate_limit_local", &[], u8::from(ps.limits_locally()));
         self.render_http(body_bytes, &mut page);
         page.0
     }
@@ -104,6 +120,8 @@ impl Telemetry {
         page.line("events_stored_total", &[], counts.stored);
         page.head("events_duplicate_total", "counter", "Events recognised as stored already.");
         page.line("events_duplicate_total", &[], counts.duplicates);
+        page.head("events_queued_total", "counter", "Events accepted into the ingest queue.");
+        page.line("events_queued_total", &[], counts.queued);
         page.head("events_refused_total", "counter", "Events refused, by reason.");
         for (reason, events) in counts.refused {
             page.line("events_refused_total", &[("reason", reason.as_str())], events);
@@ -147,6 +165,15 @@ impl Telemetry {
             page.line("http_failed_total", &[("reason", reason)], read(counter));
         }
     }
+}
+
+fn render_queue(depth: QueueDepth, page: &mut Page) {
+    page.head("queue_batches", "gauge", "Batches that wait in the ingest queue of all nodes.");
+    page.line("queue_batches", &[], depth.batches);
+    page.head("queue_dead_batches", "gauge", "Batches that were given up and wait for a decision.");
+    page.line("queue_dead_batches", &[], depth.dead);
+    page.head("queue_events", "gauge", "Events of both.");
+    page.line("queue_events", &[], depth.events);
 }
 
 /// Text in the exposition format.

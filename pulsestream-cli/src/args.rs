@@ -40,6 +40,9 @@ pub(crate) enum Command {
     /// Manages the accounts of a store.
     #[command(subcommand)]
     Admin(AdminCommand),
+    /// Looks into the ingest queue: its size, and the batches that could not be stored.
+    #[command(subcommand)]
+    Queue(QueueCommand),
     /// Imports NDJSON events or an access log into a store.
     Import(ImportArgs),
     /// Writes the events of a tenant as NDJSON, in the form that import reads.
@@ -59,6 +62,9 @@ pub(crate) struct StoreArgs {
     /// A Redis for rate limits, cache and the live bus, for example redis://localhost:6379.
     #[arg(long, env = "PULSESTREAM_REDIS", value_name = "URL")]
     pub redis: Option<String>,
+    /// What the keys in that Redis start with; applications that share a Redis need one each.
+    #[arg(long, env = "PULSESTREAM_REDIS_PREFIX", value_name = "NAME", requires = "redis")]
+    pub redis_prefix: Option<String>,
     /// Settings in JSON; flags win over the file.
     #[arg(long, env = "PULSESTREAM_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -114,6 +120,9 @@ pub(crate) struct ServeArgs {
     /// Where to listen.
     #[arg(long, env = "PULSESTREAM_LISTEN", default_value = "127.0.0.1:8600", value_name = "HOST:PORT")]
     pub listen: SocketAddr,
+    /// Accepts events into a durable queue in Redis and stores them in the background; needs --redis.
+    #[arg(long, env = "PULSESTREAM_QUEUE", requires = "redis")]
+    pub queue: bool,
     /// Events per minute and tenant, or `off`; default from the settings (100).
     #[arg(long, env = "PULSESTREAM_RATE_LIMIT", value_name = "N|off")]
     pub rate_limit: Option<RateLimitArg>,
@@ -156,6 +165,53 @@ pub(crate) struct AdminCreateArgs {
     /// Password of the owner; one is made up when absent.
     #[arg(long, env = "PULSESTREAM_ADMIN_PASSWORD", value_name = "PASSWORD", hide_env_values = true)]
     pub password: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum QueueCommand {
+    /// Shows how full it is.
+    Status(QueueArgs),
+    /// Lists dead letters: batches that were given up, the oldest first.
+    Dead(DeadArgs),
+    /// Puts dead letters back into the queue, to be stored after all.
+    Replay(EndDeadArgs),
+    /// Removes dead letters for good.
+    Discard(EndDeadArgs),
+}
+
+/// Where the queue is.
+#[derive(Debug, Args)]
+pub(crate) struct QueueArgs {
+    /// The Redis that keeps it, for example redis://localhost:6379.
+    #[arg(long, env = "PULSESTREAM_REDIS", value_name = "URL")]
+    pub redis: String,
+    /// What the keys in that Redis start with.
+    #[arg(long, env = "PULSESTREAM_REDIS_PREFIX", default_value = "pulsestream", value_name = "NAME")]
+    pub redis_prefix: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeadArgs {
+    #[command(flatten)]
+    pub queue: QueueArgs,
+    /// How many to list.
+    #[arg(long, default_value_t = 20, value_name = "COUNT")]
+    pub limit: usize,
+    /// Prints the events too, one JSON object on each line.
+    #[arg(long)]
+    pub events: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EndDeadArgs {
+    #[command(flatten)]
+    pub queue: QueueArgs,
+    /// Receipts as `dead` lists them.
+    #[arg(value_name = "RECEIPT", required_unless_present = "all", conflicts_with = "all")]
+    pub receipts: Vec<String>,
+    /// All dead letters.
+    #[arg(long)]
+    pub all: bool,
 }
 
 /// The form of an imported file.

@@ -1,4 +1,4 @@
-//! The `pulsestream` program: demo, serve, admin, import, export, backup, doctor.
+//! The `pulsestream` program: demo, serve, admin, queue, import, export, backup, doctor.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program talks to people")]
 
 mod admin;
@@ -9,6 +9,7 @@ mod doctor;
 mod export;
 mod import;
 mod open;
+mod queue;
 mod serve;
 mod terminal;
 
@@ -51,6 +52,7 @@ async fn run(command: Command) -> Result<ExitCode> {
         Command::Demo(args) => demo::run(args).await,
         Command::Serve(args) => serve::run(args).await,
         Command::Admin(AdminCommand::Create(args)) => admin::create(args).await,
+        Command::Queue(command) => queue::run(command).await,
         Command::Import(args) => import::run(args).await,
         Command::Export(args) => export::run(args).await,
         Command::Backup(args) => backup::run(args).await,

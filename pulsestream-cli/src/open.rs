@@ -18,13 +18,14 @@ pub(crate) async fn open(args: &StoreArgs, builder: Builder, settings: Settings)
 }
 
 /// Joins `--store` and `--redis` to one URL.
-fn url(args: &StoreArgs) -> String {
+pub(crate) fn url(args: &StoreArgs) -> String {
     match &args.redis {
         None => args.store.clone(),
         Some(redis) => {
             let joint = if args.store.contains('?') { '&' } else { '?' };
             let redis: String = redis.bytes().map(percent_encoded).collect();
-            format!("{}{joint}redis={redis}", args.store)
+            let prefix = args.redis_prefix.as_deref().map(|prefix| format!("&redis_prefix={prefix}"));
+            format!("{}{joint}redis={redis}{}", args.store, prefix.unwrap_or_default())
         }
     }
 }
@@ -61,10 +62,12 @@ mod tests {
         let args = StoreArgs {
             store: "postgres://h/d?x=1".to_owned(),
             redis: Some("redis://:p%40@h:1/0".to_owned()),
+            redis_prefix: Some("shop".to_owned()),
             config: None,
         };
         let parsed: pulsestream::StoreUrl = url(&args).parse().unwrap();
         assert_eq!(parsed.redis.as_deref(), Some("redis://:p%40@h:1/0"));
+        assert_eq!(parsed.redis_prefix.as_deref(), Some("shop"));
         assert_eq!(parsed.primary, pulsestream::PrimaryStore::Postgres("postgres://h/d?x=1".to_owned()));
     }
 }

@@ -35,7 +35,9 @@ pub(crate) async fn run(args: ServeArgs) -> Result<ExitCode> {
     for proxy in &args.trusted_proxy {
         config.trusted_proxies.push(proxy.parse()?);
     }
-    let ps = open::open(&args.store, builder, settings).await?;
+    let queue = if args.queue { "&queue=redis" } else { "" };
+    let url = format!("{}{queue}", open::url(&args.store));
+    let ps = builder.with_settings(settings).open(&url).await?;
     if let (Some(tenant), Some(email)) = (&args.admin_tenant, &args.admin_email) {
         admin::ensure(&ps, tenant, email, args.admin_password.as_deref()).await?;
     }

@@ -42,6 +42,6 @@ pub use backend::{RedisBackend, open};
 pub use cache::RedisCache;
 pub use config::{CacheConfig, LimiterOutage, LiveConfig, QueueConfig, RedisConfig};
 pub use coordinator::RedisCoordinator;
-pub use ingest_queue::{DeadBatch, RedisIngestQueue};
+pub use ingest_queue::RedisIngestQueue;
 pub use live_bus::RedisLiveBus;
 pub use rate_limiter::RedisRateLimiter;

@@ -19,6 +19,7 @@ use pulsestream_core::ports::cache::Cache;
 use pulsestream_core::ports::coordinator::Coordinator;
 use pulsestream_core::ports::event_store::EventStore;
 use pulsestream_core::ports::identity::IdentityStore;
+use pulsestream_core::ports::ingest_queue::IngestQueue;
 use pulsestream_core::ports::key_value::KeyValue;
 use pulsestream_core::ports::live_bus::LiveBus;
 use pulsestream_core::ports::notifier::Notifier;
@@ -33,6 +34,7 @@ use crate::background::Background;
 use crate::delivery::DeliveryWorker;
 use crate::erase::EraseEvents;
 use crate::handle::{Inner, PulseStream};
+use crate::queue;
 use crate::stores::{self, Stores};
 use crate::threads::TokioThreads;
 use crate::timer::TokioTimer;
@@ -158,6 +160,13 @@ impl Builder {
         self
     }
 
+    /// Accepts events into this queue, from which background workers move them into the event store, whatever the URL says.
+    #[must_use]
+    pub fn with_ingest_queue(mut self, queue: Arc<dyn IngestQueue>) -> Self {
+        self.stores.ingest_queue = Some(queue);
+        self
+    }
+
     /// Uses these settings for accounts.
     #[must_use]
     pub fn with_auth_settings(mut self, settings: AuthSettings) -> Self {
@@ -242,7 +251,7 @@ impl Builder {
         self.retries.as_ref().map_or(Ok(()), RetrySettings::validate)?;
         let env = self.env;
         let settings = self.settings;
-        let mut stores = stores::open(self.stores, &url, &env).await?;
+        let mut stores = stores::open(self.stores, &url, &settings.ingest, &env).await?;
         if let Some(settings) = self.timeouts {
             let layer = TimeoutLayer::new(stores.event_store, Arc::new(TokioTimer), settings)?;
             stores.event_store = Arc::new(layer);
@@ -255,12 +264,15 @@ impl Builder {
         let server_channels = with_log_channel(self.server_channels);
         #[cfg(not(feature = "notify"))]
         let server_channels = self.server_channels;
-        let ingest = IngestService::new(
+        let mut ingest = IngestService::new(
             env.clone(),
             stores.event_store.clone(),
             stores.rate_limiter.clone(),
             settings.ingest.clone(),
         )?;
+        if let Some(queue) = &stores.ingest_queue {
+            ingest = ingest.with_queue(queue.clone());
+        }
         let mut auth = AuthService::builder(env.clone(), stores.identity_store.clone())
             .with_settings(self.auth_settings)
             .with_blocking_pool(Arc::new(TokioThreads::current()))
@@ -309,6 +321,7 @@ impl Builder {
             workers = alerting::workers(&parts, ProcessorSettings::default(), &planned);
             let dispatcher = Dispatcher::new(dispatcher, DispatcherSettings::default());
             workers.push(Arc::new(DeliveryWorker::new(dispatcher, planned)));
+            workers.extend(queue::workers(&ingest, &parts.holder, settings.ingest.queue_workers));
         }
         let background = Background::start(env.clock(), workers);
         Ok(PulseStream::new(Inner {

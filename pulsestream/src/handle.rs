@@ -143,6 +143,11 @@ impl PulseStream {
         &self.0.stores.rate_limiter
     }
 
+    /// Returns whether rates are limited by this node alone although they should hold over all nodes: Redis does not answer.
+    pub fn limits_locally(&self) -> bool {
+        self.0.stores.limits_locally()
+    }
+
     /// Asks everything it depends on.
     pub async fn status(&self) -> Status {
         Status::ask(&self.0).await

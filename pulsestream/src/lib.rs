@@ -28,6 +28,7 @@ mod delivery;
 mod erase;
 mod handle;
 pub mod prelude;
+mod queue;
 mod rules;
 mod status;
 mod stores;

@@ -30,9 +30,11 @@ pub struct Status {
 /// What one dependency answered.
 #[derive(Debug)]
 pub struct ComponentStatus {
-    /// `event_store`, `identity_store`, `alert_store`, `outbox`, `coordinator`, `rate_limiter`, `cache` or `live_bus`.
+    /// `event_store`, `identity_store`, `alert_store`, `outbox`, `coordinator`, `rate_limiter`, `cache`, `live_bus`, and
+    /// `ingest_queue` when there is one.
     pub name: &'static str,
-    /// Whether no event is accepted without it; without the others something else does not work.
+    /// Whether no event is accepted without it; without the others something else does not work. Behind a queue the event store is
+    /// not vital.
     pub is_vital: bool,
     /// Why it does not work, or in which way it works less well.
     pub outcome: Result<()>,
@@ -92,28 +94,27 @@ impl Status {
             in_time("cache", cache),
             in_time("live_bus", live_bus),
         );
+        let queue = ingest_queue(inner).await;
         let store = ComponentStatus {
             name: "event_store",
-            is_vital: true,
+            is_vital: queue.is_none(),
             details: event_store.as_ref().map(|status| status.details.clone()).unwrap_or_default(),
             outcome: stored,
         };
         let other =
             |name, is_vital, outcome| ComponentStatus { name, is_vital, outcome, details: Vec::new() };
-        Self {
-            uptime: inner.uptime(),
-            event_store,
-            components: vec![
-                store,
-                other("identity_store", true, identity_store),
-                other("alert_store", false, alert_store),
-                other("outbox", false, outbox),
-                other("coordinator", false, coordinator),
-                other("rate_limiter", false, limiter),
-                other("cache", false, cache),
-                other("live_bus", false, live_bus),
-            ],
-        }
+        let mut components = vec![
+            store,
+            other("identity_store", true, identity_store),
+            other("alert_store", false, alert_store),
+            other("outbox", false, outbox),
+            other("coordinator", false, coordinator),
+            other("rate_limiter", false, limiter),
+            other("cache", false, cache),
+            other("live_bus", false, live_bus),
+        ];
+        components.extend(queue);
+        Self { uptime: inner.uptime(), event_store, components }
     }
 }
 
@@ -125,6 +126,23 @@ async fn rate_limiter(inner: &Inner) -> Result<()> {
         return Err(unavailable("redis does not answer: each node limits rates on its own"));
     }
     Ok(())
+}
+
+async fn ingest_queue(inner: &Inner) -> Option<ComponentStatus> {
+    let queue = inner.stores.ingest_queue.as_ref()?;
+    let depth = in_time("ingest_queue", queue.depth()).await;
+    let details = depth.as_ref().map_or_else(
+        |_| Vec::new(),
+        |depth| {
+            vec![
+                ("durability", format!("{:?}", queue.durability()).to_lowercase()),
+                ("batches", depth.batches.to_string()),
+                ("dead_batches", depth.dead.to_string()),
+                ("events", depth.events.to_string()),
+            ]
+        },
+    );
+    Some(ComponentStatus { name: "ingest_queue", is_vital: true, outcome: depth.map(drop), details })
 }
 
 async fn in_time<T>(name: &'static str, check: impl Future<Output = Result<T>>) -> Result<T> {

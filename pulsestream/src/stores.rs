@@ -14,10 +14,12 @@ use pulsestream_core::ports::cache::Cache;
 use pulsestream_core::ports::coordinator::Coordinator;
 use pulsestream_core::ports::event_store::EventStore;
 use pulsestream_core::ports::identity::IdentityStore;
+use pulsestream_core::ports::ingest_queue::IngestQueue;
 use pulsestream_core::ports::key_value::KeyValue;
 use pulsestream_core::ports::live_bus::LiveBus;
 use pulsestream_core::ports::outbox::Outbox;
 use pulsestream_core::ports::rate_limiter::RateLimiter;
+use pulsestream_core::settings::IngestSettings;
 use pulsestream_core::{Error, ErrorKind, Result};
 
 use crate::url::{PrimaryStore, StoreUrl};
@@ -41,6 +43,7 @@ pub(crate) struct Stores {
     pub(crate) live_bus: Option<Arc<dyn LiveBus>>,
     #[cfg(feature = "embedded")]
     embedded: Option<Arc<pulsestream_embedded::EmbeddedStore>>,
+    pub(crate) ingest_queue: Option<Arc<dyn IngestQueue>>,
     #[cfg(feature = "postgres")]
     postgres: Option<pulsestream_postgres::Postgres>,
     /// The limiter in Redis, when it is the one in use.
@@ -67,6 +70,7 @@ pub(crate) struct OpenStores {
     pub(crate) rate_limiter: Arc<dyn RateLimiter>,
     pub(crate) cache: Arc<dyn Cache>,
     pub(crate) live_bus: Arc<dyn LiveBus>,
+    pub(crate) ingest_queue: Option<Arc<dyn IngestQueue>>,
     key_value: Option<Arc<dyn KeyValue>>,
     /// The folder, if the events are in one.
     #[cfg(feature = "embedded")]
@@ -102,11 +106,16 @@ impl OpenStores {
 }
 
 /// Opens what `url` names and was not given; what it does not name is kept in memory.
-pub(crate) async fn open(given: Stores, url: &StoreUrl, env: &Env) -> Result<OpenStores> {
+pub(crate) async fn open(
+    given: Stores,
+    url: &StoreUrl,
+    settings: &IngestSettings,
+    env: &Env,
+) -> Result<OpenStores> {
     let mut stores = given;
     if let Some(redis) = &url.redis {
         // Before the primary store, whose live bus gives way to this one.
-        open_redis(&mut stores, redis, env).await?;
+        open_redis(&mut stores, redis, url, settings, env).await?;
     }
     if !stores.is_complete() {
         open_primary(&mut stores, &url.primary, env).await?;
@@ -135,6 +144,7 @@ pub(crate) async fn open(given: Stores, url: &StoreUrl, env: &Env) -> Result<Ope
         coordinator,
         rate_limiter: stores.rate_limiter.unwrap_or_else(|| Arc::new(MemoryRateLimiter::new(env.clone()))),
         cache: stores.cache.unwrap_or_else(|| Arc::new(MemoryCache::new(env.clone(), CACHE_BYTES))),
+        ingest_queue: stores.ingest_queue,
         live_bus: stores.live_bus.unwrap_or_else(|| Arc::new(MemoryLiveBus::new(LIVE_MESSAGES))),
         key_value,
         #[cfg(feature = "embedded")]
@@ -185,22 +195,49 @@ async fn open_postgres(_stores: &mut Stores, _url: &str, _env: &Env) -> Result<(
     Err(without_backend("postgres"))
 }
 
-/// Connects to Redis, which limits rates, caches and carries live messages. Leases stay with the primary store: its alert
-/// store remembers the highest fencing token, so tokens must come from something that is as durable.
+/// Connects to Redis, which limits rates, caches, carries live messages, and queues events when that is asked for. Leases stay with
+/// the primary store: its alert store remembers the highest fencing token, so tokens must come from something that is as durable.
 #[cfg(feature = "redis")]
-async fn open_redis(stores: &mut Stores, url: &str, env: &Env) -> Result<()> {
-    let redis = pulsestream_redis::open(pulsestream_redis::RedisConfig::new(url), env.clone()).await?;
+async fn open_redis(
+    stores: &mut Stores,
+    redis: &str,
+    url: &StoreUrl,
+    settings: &IngestSettings,
+    env: &Env,
+) -> Result<()> {
+    use pulsestream_core::ports::event_store::Durability;
+
+    let mut config = pulsestream_redis::RedisConfig::new(redis);
+    if let Some(prefix) = &url.redis_prefix {
+        config.key_prefix.clone_from(prefix);
+    }
+    config.queue.max_events = settings.max_queue_events as u64;
+    config.queue.max_bytes = settings.max_queue_bytes as u64;
+    if !url.queue {
+        // Limits, cache and live messages may be lost.
+        config.queue.required_durability = Durability::Accepted;
+    }
+    let redis = pulsestream_redis::open(config, env.clone()).await?;
     if stores.rate_limiter.is_none() {
         stores.rate_limiter = Some(redis.rate_limiter());
         stores.redis_limiter = Some(redis.rate_limiter());
     }
     stores.cache.get_or_insert_with(|| redis.cache());
     stores.live_bus.get_or_insert_with(|| redis.live_bus());
+    if url.queue {
+        stores.ingest_queue.get_or_insert_with(|| redis.ingest_queue());
+    }
     Ok(())
 }
 
 #[cfg(not(feature = "redis"))]
-async fn open_redis(_stores: &mut Stores, _url: &str, _env: &Env) -> Result<()> {
+async fn open_redis(
+    _stores: &mut Stores,
+    _redis: &str,
+    _url: &StoreUrl,
+    _settings: &IngestSettings,
+    _env: &Env,
+) -> Result<()> {
     Err(without_backend("redis"))
 }
 

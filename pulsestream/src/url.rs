@@ -13,12 +13,18 @@ use pulsestream_core::{Error, Result};
 /// | `./events`, `file:/var/lib/events` | a folder on disk |
 /// | `postgres://user@host/db` | PostgreSQL |
 /// | any of them with `?redis=redis://host` | and Redis for rate limits, cache and live bus |
+/// | and with `&redis_prefix=shop` | under a key prefix of its own |
+/// | and with `&queue=redis` | and an ingest queue in that Redis in front of the store |
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoreUrl {
     /// Where events, rules, alerts and accounts are kept.
     pub primary: PrimaryStore,
     /// URL of a Redis, when one is used.
     pub redis: Option<String>,
+    /// What the keys in that Redis start with, when it is not `pulsestream`: applications that share a Redis need one each.
+    pub redis_prefix: Option<String>,
+    /// Whether events are accepted into a queue in Redis and stored in the background.
+    pub queue: bool,
 }
 
 /// Where events, rules, alerts and accounts are kept.
@@ -58,10 +64,10 @@ impl std::fmt::Display for PrimaryStore {
 impl std::fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.primary)?;
-        match &self.redis {
-            Some(redis) => write!(f, " with {}", without_secret(redis)),
-            None => Ok(()),
+        if let Some(redis) = &self.redis {
+            write!(f, " with {}", without_secret(redis))?;
         }
+        if self.queue { f.write_str(" and a queue") } else { Ok(()) }
     }
 }
 
@@ -79,7 +85,7 @@ impl FromStr for StoreUrl {
 
     fn from_str(text: &str) -> Result<Self> {
         let refuse = |message: &str| Err(Error::invalid("store_url.parse", "", "invalid_store_url", message));
-        let (main, redis) = take_redis(text.trim())?;
+        let RedisPart { main, url: redis, prefix: redis_prefix, queue } = take_redis(text.trim())?;
         let primary = match main.split_once(':') {
             _ if main.is_empty() => {
                 return refuse(
@@ -101,33 +107,47 @@ impl FromStr for StoreUrl {
             }
             _ => PrimaryStore::Folder(PathBuf::from(main)),
         };
-        Ok(Self { primary, redis })
+        Ok(Self { primary, redis, redis_prefix, queue })
     }
 }
 
-/// Takes `redis=URL` out of the query of a URL.
-fn take_redis(text: &str) -> Result<(String, Option<String>)> {
-    let Some((main, query)) = text.split_once('?') else { return Ok((text.to_owned(), None)) };
-    let mut redis = None;
+/// What is said about Redis in the query of a URL, and the URL without it.
+#[derive(Default)]
+struct RedisPart {
+    main: String,
+    url: Option<String>,
+    prefix: Option<String>,
+    queue: bool,
+}
+
+/// Takes `redis=URL`, `redis_prefix=NAME` and `queue=redis` out of the query of a URL.
+fn take_redis(text: &str) -> Result<RedisPart> {
+    let refuse =
+        |message: &'static str| Err(Error::invalid("store_url.parse", "", "invalid_store_url", message));
+    let (main, query) = text.split_once('?').unwrap_or((text, ""));
+    let mut part = RedisPart { main: main.to_owned(), ..RedisPart::default() };
     let mut others = Vec::new();
-    for pair in query.split('&') {
-        match pair.strip_prefix("redis=") {
-            Some(value) => redis = Some(percent_decode(value)),
-            None => others.push(pair),
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        match pair.split_once('=') {
+            Some(("redis", value)) => part.url = Some(percent_decode(value)),
+            Some(("redis_prefix", value)) => part.prefix = Some(percent_decode(value)),
+            Some(("queue", "redis")) => part.queue = true,
+            Some(("queue", _)) => return refuse("the queue is kept in Redis: give queue=redis"),
+            _ => others.push(pair),
         }
     }
-    if let Some(url) = &redis
-        && !(url.starts_with("redis://") || url.starts_with("rediss://"))
-    {
-        return Err(Error::invalid(
-            "store_url.parse",
-            "",
-            "invalid_store_url",
-            "redis= takes a URL such as redis://localhost:6379",
-        ));
+    if !others.is_empty() {
+        part.main = format!("{main}?{}", others.join("&"));
     }
-    let main = if others.is_empty() { main.to_owned() } else { format!("{main}?{}", others.join("&")) };
-    Ok((main, redis))
+    match &part.url {
+        Some(url) if !(url.starts_with("redis://") || url.starts_with("rediss://")) => {
+            refuse("redis= takes a URL such as redis://localhost:6379")
+        }
+        None if part.queue || part.prefix.is_some() => {
+            refuse("queue= and redis_prefix= need redis=redis://host too")
+        }
+        _ => Ok(part),
+    }
 }
 
 fn percent_decode(text: &str) -> String {
@@ -166,6 +186,10 @@ mod tests {
         let url = parse("postgres://u:p@h/d?sslmode=require&redis=redis%3A%2F%2Fr%3A6379");
         assert_eq!(url.primary, PrimaryStore::Postgres("postgres://u:p@h/d?sslmode=require".into()));
         assert_eq!(url.redis.as_deref(), Some("redis://r:6379"));
+        assert!(!url.queue);
+        let url = parse("postgres://h/d?queue=redis&redis=redis://r&redis_prefix=shop");
+        assert!(url.queue);
+        assert_eq!(url.redis_prefix.as_deref(), Some("shop"));
     }
 
     #[test]
@@ -175,6 +199,9 @@ mod tests {
             ("mysql://h/d", "postgres://"),
             ("redis://h", "?redis="),
             ("x?redis=y", "redis://"),
+            ("x?queue=redis", "redis=redis://host"),
+            ("x?redis_prefix=a", "redis=redis://host"),
+            ("x?redis=redis://h&queue=disk", "queue=redis"),
         ] {
             let error = text.parse::<StoreUrl>().unwrap_err();
             assert!(error.message().contains(word), "{error}");

@@ -4,6 +4,7 @@
 mod dashboard;
 mod openapi;
 mod prober;
+mod queue;
 mod rate_limit;
 mod record;
 mod server;

@@ -18,7 +18,7 @@ pub enum Refusal {
     QuotaExceeded,
     /// Too much is on its way to the store.
     Overloaded,
-    /// The store cannot hold this event.
+    /// The store cannot hold this event; behind a queue its batch became a dead letter.
     RefusedByStore,
     /// The store failed, or the limiter did; whether the events are stored may be unknown.
     Failed,
@@ -55,6 +55,7 @@ impl Refusal {
 pub(super) struct Counters {
     stored: AtomicU64,
     duplicates: AtomicU64,
+    queued: AtomicU64,
     refused: [AtomicU64; Refusal::ALL.len()],
 }
 
@@ -67,6 +68,10 @@ impl Counters {
         self.duplicates.fetch_add(events, Ordering::Relaxed);
     }
 
+    pub(super) fn add_queued(&self, events: u64) {
+        self.queued.fetch_add(events, Ordering::Relaxed);
+    }
+
     pub(super) fn add_refused(&self, reason: Refusal, events: u64) {
         self.refused[reason as usize].fetch_add(events, Ordering::Relaxed);
     }
@@ -75,6 +80,7 @@ impl Counters {
         IngestCounts {
             stored: self.stored.load(Ordering::Relaxed),
             duplicates: self.duplicates.load(Ordering::Relaxed),
+            queued: self.queued.load(Ordering::Relaxed),
             refused: Refusal::ALL
                 .map(|reason| (reason, self.refused[reason as usize].load(Ordering::Relaxed))),
             in_flight_events: in_flight.0,
@@ -90,6 +96,8 @@ pub struct IngestCounts {
     pub stored: u64,
     /// Recognised as stored already.
     pub duplicates: u64,
+    /// Accepted into the ingest queue; when they are stored they are counted again, by the node that stores them.
+    pub queued: u64,
     /// Refused, by reason; every reason is there.
     #[serde(serialize_with = "as_map")]
     pub refused: [(Refusal, u64); Refusal::ALL.len()],

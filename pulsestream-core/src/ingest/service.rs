@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use super::counters::{Counters, IngestCounts, Refusal};
 use super::gate::Gate;
+use super::queue::{QueueDrain, enqueue, refusal_of};
 use super::quota::Quota;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, FieldError, Result, Retry};
 use crate::event::{Dialect, Event, EventParser, event_bytes};
 use crate::id::{EventId, TenantId};
 use crate::ports::event_store::{AppendOptions, AppendOutcome, Durability, EventStore};
+use crate::ports::ingest_queue::IngestQueue;
 use crate::ports::rate_limiter::{Decision, RateLimit, RateLimiter};
 use crate::settings::IngestSettings;
 use crate::time::Timestamp;
@@ -40,7 +42,7 @@ pub struct IngestOptions {
     pub limits: TenantLimits,
 }
 
-/// An event that is stored.
+/// An event that is stored, or that waits safely to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accepted {
     /// Its id.
@@ -49,9 +51,12 @@ pub struct Accepted {
     pub received_at: Timestamp,
     /// Whether an event with this id was stored already, and so nothing changed.
     pub duplicate: bool,
+    /// Whether it waits in the ingest queue: it is as safe as the queue's durability says, it is found when it is stored, and only
+    /// then it shows whether it is a duplicate.
+    pub queued: bool,
 }
 
-/// Accepts events: validates them, applies the tenant's limits, and appends them to the store.
+/// Accepts events: validates them, applies the tenant's limits, and appends them to the store, or to a queue in front of it.
 ///
 /// Memory is bounded: what does not fit beside what is on its way to the store is refused with `Unavailable` and a time to wait.
 /// Every refusal is counted by its reason, logged once for each call, and answered.
@@ -64,7 +69,8 @@ pub struct IngestService {
     rate_limit: RateLimit,
     gate: Gate,
     quota: Quota,
-    counters: Counters,
+    counters: Arc<Counters>,
+    queue: Option<Arc<dyn IngestQueue>>,
 }
 
 impl IngestService {
@@ -82,12 +88,32 @@ impl IngestService {
             rate_limit: settings.rate_limit()?,
             gate: Gate::new(settings.max_in_flight_events, settings.max_in_flight_bytes),
             quota: Quota::default(),
-            counters: Counters::default(),
+            counters: Arc::default(),
+            queue: None,
             env,
             store,
             limiter,
             settings,
         })
+    }
+
+    /// Accepts events into a queue, from which [`QueueDrain`]s move them into the store.
+    #[must_use]
+    pub fn with_queue(mut self, queue: Arc<dyn IngestQueue>) -> Self {
+        self.queue = Some(queue);
+        self
+    }
+
+    /// Returns the queue in front of the store, when there is one.
+    pub fn queue(&self) -> Option<&Arc<dyn IngestQueue>> {
+        self.queue.as_ref()
+    }
+
+    /// Returns what moves events from the queue into the store, when there is a queue; `worker` is unique in all processes.
+    pub fn drain(&self, worker: &str) -> Option<QueueDrain> {
+        let queue = self.queue.clone()?;
+        let (store, counters) = (self.store.clone(), self.counters.clone());
+        Some(QueueDrain::new(queue, store, counters, worker.into(), self.settings.max_batch_events))
     }
 
     /// Returns a parser for the events of a dialect, with the rules and limits of this service.
@@ -129,8 +155,8 @@ impl IngestService {
     /// # Errors
     /// - `TooLarge`: more events than a batch may have, or than may be in flight.
     /// - `RateLimited`, with a time to wait: the tenant sends too fast, or its month is used up, and no event can be taken.
-    /// - `Unavailable`, with a time to wait: too much is on its way to the store. Nothing is stored.
-    /// - Errors of the store and of the limiter. Sending the same ids again is safe.
+    /// - `Unavailable`, with a time to wait: too much is on its way to the store, or the queue is full. Nothing is stored.
+    /// - Errors of the store, of the queue and of the limiter. Sending the same ids again is safe.
     ///
     /// # Cancel safety
     /// Dropping the future leaves each event stored or not stored; what it took of the rate limit is spent.
@@ -235,6 +261,16 @@ impl IngestService {
         let kept_out_by_failure = count + rest.len();
         let events = std::mem::replace(events, rest);
         let ids: Vec<_> = events.iter().map(|event| (event.id.clone(), event.received_at)).collect();
+        if let Some(queue) = &self.queue {
+            let queued = enqueue(queue, tenant, events, options.durability).await;
+            queued.map_err(|error| self.refuse(tenant, refusal_of(&error), kept_out_by_failure, error))?;
+            if let Some(reservation) = reservation {
+                reservation.keep(count as u64);
+            }
+            self.counters.add_queued(count as u64);
+            let queued = |(id, received_at)| Ok(Accepted { id, received_at, duplicate: false, queued: true });
+            return Ok((Round { appended: count, duplicates: 0 }, ids.into_iter().map(queued).collect()));
+        }
         let append = AppendOptions { durability: options.durability };
         let outcomes = self.store.append(tenant, events, append).await.and_then(|outcomes| {
             if outcomes.len() == count {
@@ -258,8 +294,8 @@ impl IngestService {
             self.count_refused(tenant, Refusal::RefusedByStore, refused);
         }
         let accepted = ids.into_iter().zip(outcomes).map(|((id, received_at), outcome)| match outcome {
-            AppendOutcome::Stored => Ok(Accepted { id, received_at, duplicate: false }),
-            AppendOutcome::Duplicate => Ok(Accepted { id, received_at, duplicate: true }),
+            AppendOutcome::Stored => Ok(Accepted { id, received_at, duplicate: false, queued: false }),
+            AppendOutcome::Duplicate => Ok(Accepted { id, received_at, duplicate: true, queued: false }),
             AppendOutcome::Refused(error) => Err(error),
         });
         Ok((Round { appended: count, duplicates }, accepted.collect()))

@@ -1,3 +1,5 @@
+mod queue;
+
 use std::future::Future;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,6 +36,8 @@ struct TestStore {
     /// After how many appends one fails.
     fail_after: Mutex<Option<usize>>,
     refused_id: Mutex<Option<EventId>>,
+    /// An event for which the whole append is refused.
+    poison: Mutex<Option<EventId>>,
 }
 
 #[async_trait]
@@ -60,6 +64,10 @@ impl EventStore for TestStore {
             Some(0) => return Err(Error::new(ErrorKind::Unavailable, "test_store.append", "down")),
             Some(left) => *self.fail_after.lock().unwrap() = Some(left - 1),
             None => {}
+        }
+        let poison = self.poison.lock().unwrap().clone();
+        if events.iter().any(|event| Some(&event.id) == poison.as_ref()) {
+            return Err(Error::new(ErrorKind::Invalid, "test_store.append", "one of them is wrong"));
         }
         let refused = self.refused_id.lock().unwrap().clone();
         let place = events.iter().position(|event| Some(&event.id) == refused.as_ref());
@@ -376,6 +384,7 @@ fn counts_have_a_stable_form() {
     {
       "stored": 0,
       "duplicates": 0,
+      "queued": 0,
       "refused": {
         "invalid": 0,
         "too_large": 0,

@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::event::{Event, event_bytes};
 use crate::id::TenantId;
 use crate::ports::event_store::Durability;
-use crate::ports::ingest_queue::{IngestQueue, QueueDepth, QueuedBatch};
+use crate::ports::ingest_queue::{DeadLetter, IngestQueue, QueueDepth, QueuedBatch};
 use crate::text::Text;
 
 /// How long a producer should wait when the queue is full.
@@ -61,7 +61,7 @@ struct State {
     waiting: VecDeque<Batch>,
     /// Batches that were handed out, by number, and when they come back.
     taken: BTreeMap<u64, (Duration, Batch)>,
-    dead: Vec<Batch>,
+    dead: Vec<(Batch, Text)>,
     events: u64,
     bytes: u64,
     last_number: u64,
@@ -80,16 +80,6 @@ impl MemoryIngestQueue {
     /// Creates an empty queue.
     pub fn new(env: Env, settings: MemoryIngestQueueSettings) -> Self {
         Self { env, settings, state: Mutex::default(), arrivals: Signal::default() }
-    }
-
-    /// Takes the batches out that were given up, which makes room.
-    pub fn take_dead_letters(&self) -> Vec<QueuedBatch> {
-        let mut state = self.lock();
-        let dead = std::mem::take(&mut state.dead);
-        for batch in &dead {
-            state.release(batch);
-        }
-        dead.into_iter().map(Batch::into_queued).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -161,7 +151,7 @@ impl IngestQueue for MemoryIngestQueue {
 
     async fn acknowledge(&self, receipts: &[Text]) -> Result<()> {
         let mut state = self.lock();
-        for number in receipts.iter().filter_map(|receipt| receipt.parse().ok()) {
+        for number in numbers(receipts) {
             // A batch that went back because its worker was slow is stored all the same.
             let waiting = state.waiting.iter().position(|batch| batch.number == number);
             let batch = match waiting {
@@ -177,7 +167,7 @@ impl IngestQueue for MemoryIngestQueue {
 
     async fn reject(&self, receipts: &[Text]) -> Result<()> {
         let mut state = self.lock();
-        for number in receipts.iter().rev().filter_map(|receipt| receipt.parse::<u64>().ok()) {
+        for number in numbers(receipts).rev() {
             if let Some((_, batch)) = state.taken.remove(&number) {
                 state.give_back(batch, self.settings.max_deliveries);
             }
@@ -187,10 +177,67 @@ impl IngestQueue for MemoryIngestQueue {
         Ok(())
     }
 
+    async fn release(&self, receipts: &[Text]) -> Result<()> {
+        let mut state = self.lock();
+        for number in numbers(receipts).rev() {
+            if let Some((_, mut batch)) = state.taken.remove(&number) {
+                batch.deliveries -= 1;
+                state.waiting.push_front(batch);
+            }
+        }
+        drop(state);
+        self.arrivals.notify_all();
+        Ok(())
+    }
+
+    async fn bury(&self, receipts: &[Text], reason: &str) -> Result<()> {
+        let mut state = self.lock();
+        for number in numbers(receipts) {
+            if let Some((_, batch)) = state.taken.remove(&number) {
+                state.dead.push((batch, reason.into()));
+            }
+        }
+        Ok(())
+    }
+
+    async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>> {
+        let state = self.lock();
+        let letter = |(batch, reason): &(Batch, Text)| DeadLetter {
+            receipt: batch.receipt(),
+            tenant: Some(batch.tenant),
+            events: Ok(batch.events.clone()),
+            deliveries: batch.deliveries,
+            reason: reason.clone(),
+        };
+        Ok(state.dead.iter().take(limit).map(letter).collect())
+    }
+
+    async fn replay(&self, receipts: &[Text]) -> Result<u64> {
+        let mut state = self.lock();
+        let mut count = 0;
+        for mut batch in state.exhume(receipts) {
+            batch.deliveries = 0;
+            state.waiting.push_back(batch);
+            count += 1;
+        }
+        drop(state);
+        self.arrivals.notify_all();
+        Ok(count)
+    }
+
+    async fn discard(&self, receipts: &[Text]) -> Result<u64> {
+        let mut state = self.lock();
+        let discarded = state.exhume(receipts);
+        for batch in &discarded {
+            state.release(batch);
+        }
+        Ok(discarded.len() as u64)
+    }
+
     async fn depth(&self) -> Result<QueueDepth> {
         let state = self.lock();
         let batches = (state.waiting.len() + state.taken.len()) as u64;
-        Ok(QueueDepth { batches, dead: state.dead.len() as u64 })
+        Ok(QueueDepth { batches, dead: state.dead.len() as u64, events: state.events })
     }
 }
 
@@ -206,10 +253,20 @@ impl State {
     /// Puts a batch back in front, or among the dead letters when it was handed out too often.
     fn give_back(&mut self, batch: Batch, max_deliveries: u32) {
         if batch.deliveries >= max_deliveries {
-            self.dead.push(batch);
+            let reason = format!("it was handed out {} times and not stored", batch.deliveries);
+            self.dead.push((batch, reason.into()));
         } else {
             self.waiting.push_front(batch);
         }
+    }
+
+    /// Takes dead letters out.
+    fn exhume(&mut self, receipts: &[Text]) -> Vec<Batch> {
+        let numbers: Vec<u64> = numbers(receipts).collect();
+        self.dead
+            .extract_if(.., |(batch, _)| numbers.contains(&batch.number))
+            .map(|(batch, _)| batch)
+            .collect()
     }
 
     fn release(&mut self, batch: &Batch) {
@@ -218,49 +275,22 @@ impl State {
     }
 }
 
+/// The numbers that receipts name; what is not a receipt is passed over.
+fn numbers(receipts: &[Text]) -> impl DoubleEndedIterator<Item = u64> {
+    receipts.iter().filter_map(|receipt| receipt.parse().ok())
+}
+
 impl Batch {
+    fn receipt(&self) -> Text {
+        self.number.to_string().into()
+    }
+
     fn queued(&self) -> QueuedBatch {
         QueuedBatch {
-            receipt: self.number.to_string().into(),
+            receipt: self.receipt(),
             tenant: self.tenant,
             events: self.events.clone(),
             earlier_deliveries: self.deliveries,
         }
-    }
-
-    fn into_queued(self) -> QueuedBatch {
-        QueuedBatch {
-            receipt: self.number.to_string().into(),
-            tenant: self.tenant,
-            events: self.events,
-            earlier_deliveries: self.deliveries,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testkit::{EventGenerator, block_on};
-    use crate::time::Timestamp;
-
-    #[test]
-    fn dead_letters_hold_their_room_until_they_are_taken() {
-        let (env, _) = Env::manual(Timestamp::EPOCH, 1);
-        let settings = MemoryIngestQueueSettings { max_events: 2, max_deliveries: 1, ..Default::default() };
-        let queue = MemoryIngestQueue::new(env, settings);
-        let tenant = TenantId::from_name("a");
-        let events: Vec<Event> = EventGenerator::new(1).take(2).collect();
-        block_on(async {
-            queue.enqueue(tenant, events.clone()).await.unwrap();
-            let taken = queue.take("w", 1, Duration::ZERO).await.unwrap();
-            queue.reject(&[taken[0].receipt.clone()]).await.unwrap();
-            assert_eq!(queue.depth().await.unwrap(), QueueDepth { batches: 0, dead: 1 });
-            let full = queue.enqueue(tenant, events.clone()).await.unwrap_err();
-            assert_eq!(full.retry_after(), Some(FULL_RETRY));
-            let dead = queue.take_dead_letters();
-            assert_eq!((dead[0].events.clone(), dead[0].earlier_deliveries), (events.clone(), 1));
-            queue.enqueue(tenant, events).await.unwrap();
-        });
     }
 }

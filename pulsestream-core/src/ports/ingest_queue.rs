@@ -29,8 +29,25 @@ pub struct QueuedBatch {
 pub struct QueueDepth {
     /// Batches that wait or are being worked on.
     pub batches: u64,
-    /// Batches that were given up, kept for inspection.
+    /// Batches that were given up, kept until somebody decides.
     pub dead: u64,
+    /// The events of both, which is what the limit counts.
+    pub events: u64,
+}
+
+/// A batch that was given up.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeadLetter {
+    /// Names it to `replay` and `discard`.
+    pub receipt: Text,
+    /// Whose events they are, when that can be read.
+    pub tenant: Option<TenantId>,
+    /// The events, or why they cannot be read.
+    pub events: Result<Vec<Event>, String>,
+    /// How often it was handed out.
+    pub deliveries: u32,
+    /// Why it was given up.
+    pub reason: Text,
 }
 
 /// Accepts events durably and hands each batch to one worker at a time until it is acknowledged.
@@ -56,8 +73,38 @@ pub trait IngestQueue: fmt::Debug + Send + Sync + 'static {
     /// Removes batches that are stored.
     async fn acknowledge(&self, receipts: &[Text]) -> Result<()>;
 
-    /// Puts batches back at once, to be taken again.
+    /// Puts batches back at once, to be taken again; that they were handed out counts.
+    ///
+    /// # Contract
+    /// - A rejected batch is there again at once (`queue_rejects`).
     async fn reject(&self, receipts: &[Text]) -> Result<()>;
+
+    /// Puts batches back at once as if they had not been taken: what failed had nothing to do with them.
+    ///
+    /// # Contract
+    /// - However often a batch is released, it is not given up (`queue_releases`).
+    async fn release(&self, receipts: &[Text]) -> Result<()>;
+
+    /// Gives batches up at once: they become dead letters with this reason.
+    ///
+    /// # Contract
+    /// - A dead letter is not handed out, and keeps its room until somebody decides (`queue_buries`).
+    async fn bury(&self, receipts: &[Text], reason: &str) -> Result<()>;
+
+    /// Returns up to `limit` dead letters, the oldest first.
+    async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>>;
+
+    /// Puts dead letters back into the queue, as if they had never been handed out, and returns how many were there.
+    ///
+    /// # Contract
+    /// - A replayed batch is handed out again, with its tenant and its events (`queue_replays`).
+    async fn replay(&self, receipts: &[Text]) -> Result<u64>;
+
+    /// Removes dead letters for good, and returns how many were there.
+    ///
+    /// # Contract
+    /// - Discarding makes room (`queue_discards`).
+    async fn discard(&self, receipts: &[Text]) -> Result<u64>;
 
     /// Returns how full it is.
     async fn depth(&self) -> Result<QueueDepth>;

@@ -16,7 +16,8 @@ fn defaults_are_valid_and_are_those_of_the_documentation() {
             "max_batch_events_v1": 1_000, "max_tags": 100, "future_skew": "5m",
             "oldest_timestamp": "1970-01-01T00:00:00Z", "idempotency_window": "3d", "rate_limit_per_minute": 100,
             "rate_limit_burst": 200, "max_events_per_month": null, "max_in_flight_events": 100_000,
-            "max_in_flight_bytes": 268_435_456
+            "max_in_flight_bytes": 268_435_456, "max_queue_events": 100_000, "max_queue_bytes": 268_435_456,
+            "queue_workers": 4
         },
         "query": {"max_page_events": 1_000, "max_groups": 10_000, "max_aggregate_range": "400d", "timeout": "30s"},
         "alerting": {"max_rules": 1_000, "max_instances_per_rule": 10_000, "max_template_output_bytes": 65_536},

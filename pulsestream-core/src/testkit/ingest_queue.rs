@@ -57,7 +57,7 @@ impl Probe {
     }
 
     async fn depth(&self) -> (u64, u64) {
-        let QueueDepth { batches, dead } = self.queue.depth().await.expect("depth succeeds");
+        let QueueDepth { batches, dead, .. } = self.queue.depth().await.expect("depth succeeds");
         (batches, dead)
     }
 
@@ -81,8 +81,8 @@ super::suite! {
     ingest_queue_conformance, ingest_queue, IngestQueueHarness, Probe,
     [
         self: queue_delivers_what_was_accepted, queue_is_first_in_first_out, queue_hands_out_once, queue_redelivers,
-            queue_rejects, queue_gives_up, queue_is_bounded, queue_acknowledges, queue_wakes_a_worker,
-            queue_loses_nothing_under_load;
+            queue_rejects, queue_releases, queue_gives_up, queue_buries, queue_replays, queue_discards,
+            queue_is_bounded, queue_acknowledges, queue_wakes_a_worker, queue_loses_nothing_under_load;
     ]
 }
 
@@ -160,6 +160,79 @@ async fn queue_gives_up(probe: Probe) {
     assert_eq!(probe.depth().await, (0, 1));
     probe.enqueue("next").await;
     assert_eq!(names(&probe.take("w", 10).await), ["next"], "the queue goes on");
+}
+
+/// A batch that is released is as if it had not been taken, however often.
+async fn queue_releases(probe: Probe) {
+    probe.enqueue("a").await;
+    for _ in 0..5 {
+        let taken = probe.take("w", 10).await;
+        assert_eq!((names(&taken), taken[0].earlier_deliveries), (vec!["a".to_owned()], 0));
+        probe.queue.release(&receipts(&taken)).await.expect("release succeeds");
+    }
+    let taken = probe.take("w", 10).await;
+    probe.queue.reject(&receipts(&taken)).await.expect("reject succeeds");
+    let taken = probe.take("w", 10).await;
+    assert_eq!(taken[0].earlier_deliveries, 1, "what counted before goes on counting");
+    probe.queue.release(&receipts(&taken)).await.expect("release succeeds");
+    assert_eq!(probe.take("w", 10).await[0].earlier_deliveries, 1);
+    probe.queue.release(&["no such receipt".into()]).await.expect("an unknown receipt is passed over");
+    assert_eq!(probe.depth().await, (1, 0));
+}
+
+/// A batch that is buried is a dead letter with its reason, and is not handed out again.
+async fn queue_buries(probe: Probe) {
+    let tenant = fresh_tenant();
+    let events = vec![event("poison", 0), event("too", 0)];
+    probe.queue.enqueue(tenant, events.clone()).await.expect("enqueue succeeds");
+    probe.enqueue("good").await;
+    let taken = probe.take("w", 1).await;
+    probe.queue.bury(&receipts(&taken), "it smells").await.expect("bury succeeds");
+    assert_eq!(names(&probe.take("w", 10).await), ["good"]);
+    assert_eq!(probe.depth().await, (1, 1));
+    assert_eq!(probe.queue.depth().await.expect("depth succeeds").events, 3, "it keeps its room");
+    let dead = probe.queue.dead_letters(10).await.expect("dead_letters succeeds");
+    assert_eq!(dead.len(), 1);
+    assert_eq!((dead[0].tenant, dead[0].events.as_ref()), (Some(tenant), Ok(&events)));
+    assert_eq!((dead[0].deliveries, dead[0].reason.as_str()), (1, "it smells"));
+    probe.queue.bury(&["no such receipt".into()], "x").await.expect("an unknown receipt is passed over");
+    assert_eq!(probe.queue.dead_letters(0).await.expect("dead_letters succeeds"), []);
+}
+
+/// A dead letter that is replayed is handed out as if for the first time, once.
+async fn queue_replays(probe: Probe) {
+    for name in ["a", "b"] {
+        probe.enqueue(name).await;
+    }
+    let taken = probe.take("w", 10).await;
+    probe.queue.bury(&receipts(&taken), "wrong").await.expect("bury succeeds");
+    let dead: Vec<Text> = dead_receipts(&probe).await;
+    assert_eq!(probe.queue.replay(&dead[..1]).await.expect("replay succeeds"), 1);
+    assert_eq!(probe.queue.replay(&dead[..1]).await.expect("replay succeeds"), 0, "it is there once");
+    let again = probe.take("w", 10).await;
+    assert_eq!((names(&again), again[0].earlier_deliveries), (vec!["a".to_owned()], 0));
+    assert_eq!(again[0].tenant, taken[0].tenant);
+    assert_eq!(probe.depth().await, (1, 1));
+}
+
+/// A dead letter that is discarded is gone and gives its room back.
+async fn queue_discards(probe: Probe) {
+    let events = (0..100).map(|number| event(&format!("e{number}"), 0)).collect();
+    probe.queue.enqueue(fresh_tenant(), events).await.expect("it fits");
+    let taken = probe.take("w", 10).await;
+    probe.queue.bury(&receipts(&taken), "wrong").await.expect("bury succeeds");
+    let full = probe.queue.enqueue(fresh_tenant(), vec![event("one more", 0)]).await;
+    assert_eq!(full.expect_err("a dead letter keeps its room").kind(), ErrorKind::Unavailable);
+    let dead = dead_receipts(&probe).await;
+    assert_eq!(probe.queue.discard(&dead).await.expect("discard succeeds"), 1);
+    assert_eq!(probe.queue.discard(&dead).await.expect("discard succeeds"), 0);
+    assert_eq!(probe.queue.depth().await.expect("depth succeeds"), QueueDepth::default());
+    probe.enqueue("one more").await;
+}
+
+async fn dead_receipts(probe: &Probe) -> Vec<Text> {
+    let dead = probe.queue.dead_letters(10).await.expect("dead_letters succeeds");
+    dead.into_iter().map(|letter| letter.receipt).collect()
 }
 
 /// A full queue refuses with a time to retry and keeps nothing of the batch; acknowledging makes room.

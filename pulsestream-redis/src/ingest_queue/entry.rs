@@ -7,6 +7,7 @@
 //! | `b` | the body: one byte for its format, and the events |
 //! | `d` | how often it was handed out as earlier entries, when it was put back |
 //! | `r` | how often it was handed out at all, when it is a dead letter |
+//! | `w` | why it is a dead letter |
 //!
 //! Format `1` is a JSON array of events in the form of `pulsestream_core::event::Event`.
 
@@ -77,7 +78,7 @@ pub(super) fn number(fields: &Fields, name: &str) -> u64 {
     text(fields, name).and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 
-fn text<'a>(fields: &'a Fields, name: &str) -> Option<&'a str> {
+pub(super) fn text<'a>(fields: &'a Fields, name: &str) -> Option<&'a str> {
     std::str::from_utf8(fields.get(name)?).ok()
 }
 

@@ -14,7 +14,7 @@ use pulsestream_core::error::{Error, ErrorKind, Result, Retry};
 use pulsestream_core::event::Event;
 use pulsestream_core::id::TenantId;
 use pulsestream_core::ports::event_store::Durability;
-use pulsestream_core::ports::ingest_queue::{IngestQueue, QueueDepth, QueuedBatch};
+use pulsestream_core::ports::ingest_queue::{DeadLetter, IngestQueue, QueueDepth, QueuedBatch};
 use pulsestream_core::text::Text;
 use redis::aio::MultiplexedConnection;
 use tokio::time::Instant;
@@ -26,8 +26,6 @@ use crate::durability::ServerFacts;
 use crate::error::{Effect, code, failed, is_lost};
 use crate::keys::Keys;
 use crate::script::{Invocation, Script};
-
-pub use self::dead::DeadBatch;
 
 static ENQUEUE: Script = Script::new(include_str!("../scripts/queue_enqueue.lua"));
 static TAKE: Script = Script::new(include_str!("../scripts/queue_take.lua"));
@@ -43,6 +41,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(86_400);
 const MOST_BATCHES: usize = 1_000;
 /// Connections that are kept for workers that will wait again.
 const IDLE_CONNECTIONS: usize = 16;
+/// Why a batch became a dead letter without anybody burying it.
+const GIVEN_UP: &str = "it was handed out too often and not stored";
 const TAKE_OPERATION: &str = "ingest_queue.take";
 
 /// A durable queue that all nodes share.
@@ -104,6 +104,7 @@ impl RedisIngestQueue {
                 silent_ms.as_bytes(),
                 limit.as_bytes(),
                 most.as_bytes(),
+                GIVEN_UP.as_bytes(),
             ],
         });
         // What was taken by a first attempt is handed out again after the visibility timeout.
@@ -175,17 +176,25 @@ impl RedisIngestQueue {
                 }),
                 Err(problem) => {
                     tracing::error!(entry = id, problem, "an accepted batch cannot be read");
-                    self.put_back(&[id], 0).await?;
+                    self.put_back(&[id], Return::Dead(&format!("it cannot be read: {problem}"))).await?;
                 }
             }
         }
         Ok(batches)
     }
 
-    /// Puts entries back, or makes dead letters of those that were handed out `most` times.
-    async fn put_back(&self, ids: &[String], most: u32) -> Result<()> {
-        let most = most.to_string();
-        let mut arguments = vec![GROUP.as_bytes(), most.as_bytes()];
+    /// Puts entries back, or makes dead letters of them.
+    async fn put_back(&self, ids: &[String], how: Return<'_>) -> Result<()> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let most = self.config.max_deliveries.to_string();
+        let (most, counted, reason) = match how {
+            Return::Counted => (most.as_str(), "1", GIVEN_UP),
+            Return::Uncounted => (most.as_str(), "0", ""),
+            Return::Dead(reason) => ("0", "1", reason),
+        };
+        let mut arguments = vec![GROUP.as_bytes(), most.as_bytes(), counted.as_bytes(), reason.as_bytes()];
         arguments.extend(ids.iter().map(String::as_bytes));
         let request =
             Request::Script(Invocation { script: &REJECT, keys: &self.stream_keys(), arguments: &arguments });
@@ -193,6 +202,16 @@ impl RedisIngestQueue {
         report_dead(dead);
         Ok(())
     }
+}
+
+/// How entries leave the list of what is being worked on without being stored.
+enum Return<'r> {
+    /// To be taken again, unless they were handed out too often.
+    Counted,
+    /// To be taken again, as if they had not been.
+    Uncounted,
+    /// To the dead letters, with a reason.
+    Dead(&'r str),
 }
 
 fn report_dead(batches: u64) {
@@ -291,21 +310,46 @@ impl IngestQueue for RedisIngestQueue {
     }
 
     async fn reject(&self, receipts: &[Text]) -> Result<()> {
-        let receipts = receipts.iter().filter_map(|receipt| Receipt::parse(receipt));
-        let ids: Vec<String> = receipts.map(|receipt| receipt.id).collect();
-        if ids.is_empty() {
-            return Ok(());
-        }
-        self.put_back(&ids, self.config.max_deliveries).await
+        self.put_back(&ids(receipts), Return::Counted).await
+    }
+
+    async fn release(&self, receipts: &[Text]) -> Result<()> {
+        self.put_back(&ids(receipts), Return::Uncounted).await
+    }
+
+    async fn bury(&self, receipts: &[Text], reason: &str) -> Result<()> {
+        self.put_back(&ids(receipts), Return::Dead(reason)).await
+    }
+
+    async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>> {
+        self.read_dead(limit).await
+    }
+
+    async fn replay(&self, receipts: &[Text]) -> Result<u64> {
+        self.end_dead("replay", receipts, "ingest_queue.replay").await
+    }
+
+    async fn discard(&self, receipts: &[Text]) -> Result<u64> {
+        self.end_dead("discard", receipts, "ingest_queue.discard").await
     }
 
     async fn depth(&self) -> Result<QueueDepth> {
         let mut pipeline = redis::pipe();
         pipeline.cmd("XLEN").arg(self.keys.batches()).cmd("XLEN").arg(self.keys.dead_batches());
-        let (batches, dead) =
+        pipeline.cmd("HGET").arg(self.keys.queue_used()).arg("events");
+        let (batches, dead, events): (u64, u64, Option<i64>) =
             self.link.send(Request::Pipeline(&pipeline), Effect::Read, "ingest_queue.depth").await?;
-        Ok(QueueDepth { batches, dead })
+        Ok(QueueDepth {
+            batches,
+            dead,
+            events: u64::try_from(events.unwrap_or_default()).unwrap_or_default(),
+        })
     }
+}
+
+/// The entries that receipts name.
+fn ids(receipts: &[Text]) -> Vec<String> {
+    receipts.iter().filter_map(|receipt| Receipt::parse(receipt)).map(|receipt| receipt.id).collect()
 }
 
 /// Id, events and bytes of each receipt, as the scripts that remove batches read them.

@@ -10,7 +10,7 @@ for index = 2, #ARGV, 3 do
       local kept = {}
       for at = 1, #entry[2], 2 do
         local name = entry[2][at]
-        if name ~= 'd' and name ~= 'r' then
+        if name ~= 'd' and name ~= 'r' and name ~= 'w' then
           table.insert(kept, name)
           table.insert(kept, entry[2][at + 1])
         end

@@ -1,5 +1,5 @@
 -- Takes batches: first those whose worker went silent, then new ones.
--- KEYS: batches, dead. ARGV: group, worker, silent for so many milliseconds, most batches, most deliveries.
+-- KEYS: batches, dead. ARGV: group, worker, silent for so many milliseconds, most batches, most deliveries, why it died.
 -- Returns how many pending batches were gone from the stream, how many became dead letters, and the batches, each as id,
 -- deliveries before this one, fields.
 local group, worker, limit, most = ARGV[1], ARGV[2], tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -23,7 +23,7 @@ for _, pending in ipairs(silent) do
       -- Frees before it adds, so that it works at the memory limit too.
       redis.call('XACK', KEYS[1], group, id)
       redis.call('XDEL', KEYS[1], id)
-      redis.call('XADD', KEYS[2], '*', 'r', earlier, unpack(fields))
+      redis.call('XADD', KEYS[2], '*', 'r', earlier, 'w', ARGV[6], unpack(fields))
       dead = dead + 1
     else
       redis.call('XCLAIM', KEYS[1], group, worker, 0, id)

@@ -8,7 +8,7 @@ use pulsestream_core::ports::ingest_queue::{IngestQueue, QueueDepth, QueuedBatch
 use pulsestream_core::text::Text;
 use pulsestream_redis::RedisIngestQueue;
 
-use crate::support::{Scope, events, one, tenant};
+use crate::support::{Scope, counts, events, one, tenant};
 
 const NO_WAIT: Duration = Duration::ZERO;
 const LONG: Duration = Duration::from_secs(60);
@@ -43,7 +43,7 @@ async fn batches_come_out_in_order_and_once_and_leave_nothing() {
         here.enqueue(tenant(owner), events((0..3).map(|event| format!("{number}.{event}")))).await.unwrap();
     }
     here.enqueue(tenant("a"), Vec::new()).await.unwrap();
-    assert_eq!(here.depth().await.unwrap(), QueueDepth { batches: 5, dead: 0 });
+    assert_eq!(counts(here.depth().await.unwrap()), (5, 0));
     let first = there.take("w1", 2, NO_WAIT).await.unwrap();
     let rest = here.take("w2", 10, NO_WAIT).await.unwrap();
     assert_eq!(ids(&first), ["0.0", "0.1", "0.2", "1.0", "1.1", "1.2"]);
@@ -53,7 +53,7 @@ async fn batches_come_out_in_order_and_once_and_leave_nothing() {
     assert_eq!(take(&here, "w1").await, []);
     here.acknowledge(&receipts(&first)).await.unwrap();
     here.acknowledge(&receipts(&first)).await.unwrap();
-    assert_eq!(here.depth().await.unwrap(), QueueDepth { batches: 3, dead: 0 });
+    assert_eq!(counts(here.depth().await.unwrap()), (3, 0));
     there.acknowledge(&receipts(&rest)).await.unwrap();
     assert_empty(&scope, &here).await;
     assert_eq!(here.take("w1", 0, LONG).await.unwrap(), []);
@@ -137,18 +137,18 @@ async fn a_rejected_batch_comes_again_at_once_and_is_given_up_in_the_end() {
         // Too late: it was put back already.
         queue.reject(std::slice::from_ref(&poison.receipt)).await.unwrap();
     }
-    assert_eq!(queue.depth().await.unwrap(), QueueDepth { batches: 1, dead: 1 });
+    assert_eq!(counts(queue.depth().await.unwrap()), (1, 1));
     assert_eq!(take(&queue, "w").await, []);
 
-    let dead = queue.dead_batches(10).await.unwrap();
+    let dead = queue.dead_letters(10).await.unwrap();
     assert_eq!((dead.len(), dead[0].tenant, dead[0].deliveries), (1, Some(tenant("a")), 3));
     assert_eq!(dead[0].events.as_ref().unwrap(), &one("poison"));
-    assert_eq!(queue.replay_dead(&[dead[0].receipt.clone()]).await.unwrap(), 1);
-    assert_eq!(queue.replay_dead(&[dead[0].receipt.clone()]).await.unwrap(), 0);
+    assert_eq!(queue.replay(&[dead[0].receipt.clone()]).await.unwrap(), 1);
+    assert_eq!(queue.replay(&[dead[0].receipt.clone()]).await.unwrap(), 0);
     let taken = take(&queue, "w").await;
     assert_eq!((ids(&taken), taken[0].earlier_deliveries), (vec!["poison"], 0));
     queue.acknowledge(&receipts(&taken)).await.unwrap();
-    assert_eq!(queue.depth().await.unwrap(), QueueDepth { batches: 1, dead: 0 });
+    assert_eq!(counts(queue.depth().await.unwrap()), (1, 0));
 }
 
 #[tokio::test]
@@ -165,9 +165,9 @@ async fn a_batch_that_ends_every_worker_becomes_a_dead_letter_that_can_be_discar
     })
     .await;
     assert_eq!(deliveries, 2);
-    let dead = queue.dead_batches(10).await.unwrap();
+    let dead = queue.dead_letters(10).await.unwrap();
     assert_eq!(dead[0].deliveries, 2);
-    assert_eq!(queue.discard_dead(&[dead[0].receipt.clone()]).await.unwrap(), 1);
+    assert_eq!(queue.discard(&[dead[0].receipt.clone()]).await.unwrap(), 1);
     assert_eq!(queue.depth().await.unwrap(), QueueDepth::default());
     // The size was given back.
     let mut raw = scope.raw().await;
@@ -232,7 +232,7 @@ async fn what_is_not_a_receipt_is_passed_over() {
     let taken = take(&queue, "w").await;
     assert_eq!(ids(&taken), ["e"]);
     let others = [Text::from("*"), Text::from("1-1/1/1")];
-    assert_eq!(queue.replay_dead(&others).await.unwrap() + queue.discard_dead(&others).await.unwrap(), 0);
+    assert_eq!(queue.replay(&others).await.unwrap() + queue.discard(&others).await.unwrap(), 0);
     queue.acknowledge(&[others[0].clone(), taken[0].receipt.clone(), others[1].clone()]).await.unwrap();
     assert_empty(&scope, &queue).await;
 }

@@ -9,7 +9,7 @@ use pulsestream_core::ports::ingest_queue::{IngestQueue, QueueDepth};
 use pulsestream_redis::{RedisConfig, open};
 use pulsestream_testtools::{Direction, FaultProxy, eventually_async};
 
-use crate::support::{Scope, events, one, own_server, raw, tenant};
+use crate::support::{Scope, counts, events, one, own_server, raw, tenant};
 
 const NO_WAIT: Duration = Duration::ZERO;
 const LONG: Duration = Duration::from_secs(60);
@@ -30,7 +30,7 @@ async fn a_batch_that_cannot_be_read_becomes_a_dead_letter_and_the_others_go_on(
     let taken = queue.take("w", 10, NO_WAIT).await.unwrap();
     let ids: Vec<&str> = taken.iter().map(|batch| batch.events[0].id.as_str()).collect();
     assert_eq!(ids, ["before", "after"]);
-    let dead = queue.dead_batches(10).await.unwrap();
+    let dead = queue.dead_letters(10).await.unwrap();
     assert_eq!(dead.len(), 2);
     assert_eq!(dead[0].events.as_ref().unwrap_err(), "unknown format 57");
     assert_eq!((dead[0].tenant, dead[1].tenant), (Some(tenant("a")), None));
@@ -95,7 +95,7 @@ async fn at_the_memory_limit_nothing_is_accepted_and_everything_else_works() {
     assert_eq!(error.message(), "redis has reached its memory limit");
     assert!(accepted > 3);
     // No partial effect: neither an entry nor its size.
-    assert_eq!(queue.depth().await.unwrap(), QueueDepth { batches: accepted, dead: 0 });
+    assert_eq!(counts(queue.depth().await.unwrap()), (accepted, 0));
     let mut connection = raw(&server.url()).await;
     let counted: u64 = redis::cmd("HGET")
         .arg("pulsestream:{queue}:used")
@@ -130,7 +130,7 @@ async fn a_slow_reply_is_an_unknown_outcome_and_never_somebody_elses_reply() {
     proxy.heal();
     // The late reply of the old connection meets nobody.
     for _ in 0..5 {
-        assert_eq!(queue.depth().await.unwrap(), QueueDepth { batches: 1, dead: 0 });
+        assert_eq!(counts(queue.depth().await.unwrap()), (1, 0));
     }
     let taken = queue.take("w", 10, NO_WAIT).await.unwrap();
     assert_eq!(taken[0].events, one("e"));

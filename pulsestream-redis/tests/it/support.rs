@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use pulsestream_core::env::Env;
 use pulsestream_core::event::Event;
 use pulsestream_core::id::{EventId, TenantId};
+use pulsestream_core::ports::ingest_queue::QueueDepth;
 use pulsestream_core::time::Timestamp;
 use pulsestream_redis::{RedisBackend, RedisConfig, open};
 use pulsestream_testtools::{REDIS, RedisServer, find_program, server_url};
@@ -81,6 +82,11 @@ pub(crate) fn events(ids: impl IntoIterator<Item = String>) -> Vec<Event> {
     ids.into_iter()
         .map(|id| Event::new(EventId::new(id).unwrap(), "order", Timestamp::from_seconds(7)))
         .collect()
+}
+
+/// Batches that wait or are being worked on, and dead letters.
+pub(crate) fn counts(depth: QueueDepth) -> (u64, u64) {
+    (depth.batches, depth.dead)
 }
 
 pub(crate) fn one(id: &str) -> Vec<Event> {

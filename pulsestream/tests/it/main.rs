@@ -5,5 +5,7 @@ mod alert;
 mod folder;
 mod layers;
 #[cfg(all(feature = "postgres", feature = "redis"))]
-mod postgres;
+mod server;
+#[cfg(all(feature = "postgres", feature = "redis"))]
+mod sets;
 mod status;

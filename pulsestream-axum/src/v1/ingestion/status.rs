@@ -29,8 +29,8 @@ pub(crate) struct Stats {
     events_this_minute: u64,
     #[schema(value_type = Option<String>, format = DateTime)]
     last_event_at: Option<Timestamp>,
-    /// Events on their way to the store.
-    processing_queue_size: usize,
+    /// Events on their way to the store, those in the ingest queue included.
+    processing_queue_size: u64,
     /// Share of the events of the last 24 hours that are errors, 0 to 1.
     error_rate: f64,
 }
@@ -38,13 +38,14 @@ pub(crate) struct Stats {
 pub(super) async fn stats(State(app): State<App>, caller: Caller) -> Answer<axum::Json<Stats>> {
     let (tenant, now) = (caller.tenant(), app.ps.env().now());
     let since = |start: Timestamp| TimeRange::new(start, Timestamp::MAX);
-    let (total, today, hour, minute, day, last) = tokio::try_join!(
+    let (total, today, hour, minute, day, last, waiting) = tokio::try_join!(
         app.counted(tenant, TimeRange::ALL),
         app.counted(tenant, since(now.floor(DAY))),
         app.counted(tenant, since(now.floor(HOUR))),
         app.counted(tenant, since(now.floor(MINUTE))),
         app.counted(tenant, app.last(DAY)),
         app.last_event_at(tenant),
+        app.waiting_events(),
     )?;
     Ok(axum::Json(Stats {
         tenant_id: tenant,
@@ -53,7 +54,7 @@ pub(super) async fn stats(State(app): State<App>, caller: Caller) -> Answer<axum
         events_this_hour: hour.events,
         events_this_minute: minute.events,
         last_event_at: last,
-        processing_queue_size: app.ps.ingest().counts().in_flight_events,
+        processing_queue_size: waiting,
         error_rate: day.error_rate,
     }))
 }
@@ -66,8 +67,8 @@ pub(crate) struct IngestionHealth {
     timestamp: Timestamp,
     /// Events per second, over the last minute.
     ingestion_rate: f64,
-    /// Events on their way to the store.
-    queue_size: usize,
+    /// Events on their way to the store, those in the ingest queue included.
+    queue_size: u64,
     /// `running`, or `stopped` when the store takes no events.
     worker_status: &'static str,
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -79,17 +80,18 @@ pub(crate) struct IngestionHealth {
 
 pub(super) async fn health(State(app): State<App>, caller: Caller) -> Answer<axum::Json<IngestionHealth>> {
     let (tenant, now) = (caller.tenant(), app.ps.env().now());
-    let (minute, hour, last) = tokio::try_join!(
+    let (minute, hour, last, waiting) = tokio::try_join!(
         app.counted(tenant, app.last(MINUTE)),
         app.counted(tenant, app.last(HOUR)),
         app.last_event_at(tenant),
+        app.waiting_events(),
     )?;
     let status = app.health_status().await;
     Ok(axum::Json(IngestionHealth {
         status,
         timestamp: now,
         ingestion_rate: minute.rate,
-        queue_size: app.ps.ingest().counts().in_flight_events,
+        queue_size: waiting,
         worker_status: if status == HealthStatus::Unhealthy { "stopped" } else { "running" },
         last_event_received: last,
         errors_last_hour: hour.errors(),

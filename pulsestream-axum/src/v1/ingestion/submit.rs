@@ -143,7 +143,7 @@ pub(crate) struct EventAnswer {
     event_id: Option<EventId>,
     #[schema(value_type = String, format = DateTime)]
     ingested_at: Timestamp,
-    /// `completed`, or `failed`.
+    /// `completed`; `queued` when it is accepted durably and stored in a moment; or `failed`.
     processing_status: &'static str,
     message: String,
     errors: Option<Vec<String>>,
@@ -157,16 +157,18 @@ impl Final for EventAnswer {
 
 impl EventAnswer {
     fn accepted(accepted: Accepted) -> Self {
-        let message = if accepted.duplicate {
-            "duplicate: an event with this event_id is stored already, and nothing changed"
-        } else {
-            "the event is stored"
+        let (processing_status, message) = match accepted {
+            Accepted { queued: true, .. } => ("queued", "the event is accepted and will be stored"),
+            Accepted { duplicate: true, .. } => {
+                ("completed", "duplicate: an event with this event_id is stored already, and nothing changed")
+            }
+            _ => ("completed", "the event is stored"),
         };
         Self {
             success: true,
             event_id: Some(accepted.id),
             ingested_at: accepted.received_at,
-            processing_status: "completed",
+            processing_status,
             message: message.to_owned(),
             errors: None,
         }
@@ -212,7 +214,7 @@ pub(crate) struct BatchAnswer {
     ingested_at: Timestamp,
     /// One for each event, in the order sent.
     results: Vec<EventAnswer>,
-    /// `completed`, `partial` or `failed`.
+    /// `completed`, `queued`, `partial` or `failed`.
     processing_status: &'static str,
     #[serde(skip)]
     is_final: bool,
@@ -234,6 +236,7 @@ impl BatchAnswer {
         let total = outcomes.len();
         let good = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
         let is_final = idempotency::all_final(&outcomes);
+        let is_queued = outcomes.iter().flatten().any(|accepted| accepted.queued);
         let answer = |(id, outcome): (Option<EventId>, Result<Accepted, Error>)| match outcome {
             Ok(accepted) => EventAnswer::accepted(accepted),
             Err(error) => EventAnswer::refused(id, &error, at),
@@ -250,6 +253,7 @@ impl BatchAnswer {
             processing_status: match good {
                 0 => "failed",
                 _ if good < total => "partial",
+                _ if is_queued => "queued",
                 _ => "completed",
             },
             is_final,
@@ -338,7 +342,8 @@ async fn first_answer(app: &App, tenant: TenantId, sent: &Event) -> Answer<Event
     if !same {
         return Err(idempotency::another_body());
     }
-    let accepted = Accepted { id: stored.id, received_at: stored.received_at, duplicate: false };
+    let accepted =
+        Accepted { id: stored.id, received_at: stored.received_at, duplicate: false, queued: false };
     Ok(EventAnswer::accepted(accepted))
 }
 

@@ -66,6 +66,7 @@ pub(super) enum Submitted {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Outcomes {
     stored: usize,
+    queued: usize,
     duplicates: usize,
     refused: usize,
     outcomes: Vec<Outcome>,
@@ -103,6 +104,8 @@ pub(super) struct Outcome {
 #[serde(rename_all = "snake_case")]
 enum OutcomeStatus {
     Stored,
+    /// It is accepted durably and will be stored in a moment; whether it is a duplicate shows then.
+    Queued,
     /// An event with this id was there already; nothing changed.
     Duplicate,
     Refused,
@@ -122,7 +125,11 @@ struct Refusal {
 
 impl Outcome {
     fn accepted(accepted: Accepted) -> Self {
-        let status = if accepted.duplicate { OutcomeStatus::Duplicate } else { OutcomeStatus::Stored };
+        let status = match accepted {
+            Accepted { queued: true, .. } => OutcomeStatus::Queued,
+            Accepted { duplicate: true, .. } => OutcomeStatus::Duplicate,
+            _ => OutcomeStatus::Stored,
+        };
         let received_at = Some(accepted.received_at);
         Self { status, id: Some(accepted.id), received_at, errors: Vec::new() }
     }
@@ -156,6 +163,7 @@ impl Outcomes {
         let count = |status| outcomes.iter().filter(|outcome| outcome.status == status).count();
         Self {
             stored: count(OutcomeStatus::Stored),
+            queued: count(OutcomeStatus::Queued),
             duplicates: count(OutcomeStatus::Duplicate),
             refused: count(OutcomeStatus::Refused),
             outcomes,
@@ -248,7 +256,7 @@ async fn first_outcome(app: &App, tenant: TenantId, sent: Event) -> Answer<Outco
         return Err(idempotency::another_body());
     }
     let (id, received_at) = (stored.id, stored.received_at);
-    Ok(Outcome::accepted(Accepted { id, received_at, duplicate: false }))
+    Ok(Outcome::accepted(Accepted { id, received_at, duplicate: false, queued: false }))
 }
 
 /// Adds `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers): the burst `q` comes back within `w` seconds, `r`

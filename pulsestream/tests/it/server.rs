@@ -1,0 +1,26 @@
+//! Where the test servers are.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Returns the URL of a test server; without one the test passes over loudly, and fails in CI.
+pub(crate) fn server(variable: &str) -> Option<String> {
+    let url = std::env::var(variable).ok().filter(|url| !url.is_empty());
+    if url.is_none() {
+        assert!(std::env::var_os("CI").is_none(), "{variable} is not set: run `cargo xtask test`");
+        println!("PASSED OVER: {variable} is not set; run `cargo xtask test`");
+    }
+    url
+}
+
+/// Returns the URLs of the PostgreSQL and the Redis of the test run.
+pub(crate) fn servers() -> Option<(String, String)> {
+    Some((server("PULSESTREAM_TEST_POSTGRES_URL")?, server("PULSESTREAM_TEST_REDIS_URL")?))
+}
+
+/// Joins a store and a Redis to one URL, with a key prefix that no other test has.
+pub(crate) fn joint(store: &str, redis: &str) -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let joint = if store.contains('?') { '&' } else { '?' };
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    format!("{store}{joint}redis={redis}&redis_prefix=facade-{}-{number}", std::process::id())
+}
