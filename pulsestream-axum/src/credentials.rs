@@ -15,16 +15,51 @@ pub(crate) enum Preference {
     ApiKey,
 }
 
-/// Returns the credential of a request. A header that is there twice, or is no text, is no credential: which one was
-/// meant is not for us to guess.
+/// What one header shows.
+enum Shown {
+    /// Nothing that is meant for us.
+    Nothing,
+    /// Something that is no credential: the header is there twice, is empty, or is no text.
+    Unfit,
+    Credential(Credential),
+}
+
+/// Returns the credential of a request. A header that is meant as one and cannot be read is not passed over for the other
+/// header: which one was meant is not for us to guess.
 pub(crate) fn of(headers: &HeaderMap, preference: Preference) -> Credential {
-    let key = || single(headers, &API_KEY).map(|key| Credential::ApiKey(Secret::new(key.trim())));
-    let bearer = || single(headers, &header::AUTHORIZATION).and_then(bearer_token).map(Credential::Bearer);
-    let found = match preference {
-        Preference::Bearer => bearer().or_else(key),
-        Preference::ApiKey => key().or_else(bearer),
+    let shown = match preference {
+        Preference::Bearer => [bearer, api_key],
+        Preference::ApiKey => [api_key, bearer],
     };
-    found.unwrap_or(Credential::Missing)
+    for shown in shown {
+        match shown(headers) {
+            Shown::Nothing => {}
+            Shown::Unfit => return Credential::Missing,
+            Shown::Credential(credential) => return credential,
+        }
+    }
+    Credential::Missing
+}
+
+fn api_key(headers: &HeaderMap) -> Shown {
+    match single(headers, &API_KEY) {
+        Some(key) => Shown::Credential(Credential::ApiKey(Secret::new(key.trim()))),
+        None if headers.contains_key(&API_KEY) => Shown::Unfit,
+        None => Shown::Nothing,
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Shown {
+    let Some(value) = single(headers, &header::AUTHORIZATION) else {
+        return if headers.contains_key(header::AUTHORIZATION) { Shown::Unfit } else { Shown::Nothing };
+    };
+    // Another scheme is for a proxy before us.
+    let scheme = value.trim().split(' ').next().unwrap_or_default();
+    match bearer_token(value) {
+        Some(token) => Shown::Credential(Credential::Bearer(token)),
+        None if scheme.eq_ignore_ascii_case("bearer") => Shown::Unfit,
+        None => Shown::Nothing,
+    }
 }
 
 /// Returns the ticket in the query of a request.
@@ -80,7 +115,16 @@ mod tests {
         let both = [("authorization", "Bearer t"), ("x-api-key", "k")];
         assert_eq!(read(&both, ApiKey), "key k");
         assert_eq!(read(&both, Bearer), "bearer t");
-        assert_eq!(read(&[("x-api-key", "a"), ("x-api-key", "b")], ApiKey), "missing");
+        let twice = [("x-api-key", "a"), ("x-api-key", "b")];
+        assert_eq!(read(&twice, ApiKey), "missing");
+        // What is meant as a credential and is none is not passed over.
+        for preference in [ApiKey, Bearer] {
+            assert_eq!(read(&[("x-api-key", ""), ("authorization", "Basic dTpw")], preference), "missing");
+            assert_eq!(read(&[("authorization", "Basic dTpw"), ("x-api-key", "k")], preference), "key k");
+        }
+        assert_eq!(read(&[("x-api-key", ""), ("authorization", "Bearer t")], ApiKey), "missing");
+        assert_eq!(read(&[twice[0], twice[1], ("authorization", "Bearer t")], ApiKey), "missing");
+        assert_eq!(read(&[("authorization", "Bearer "), ("x-api-key", "k")], Bearer), "missing");
     }
 
     #[test]

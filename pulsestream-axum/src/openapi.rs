@@ -122,6 +122,10 @@ fn parameters(operation: &Operation, schemas: &mut Map<String, Value>) -> Vec<Va
             let description = property.as_object_mut().and_then(|it| it.remove("description"));
             let mut parameter =
                 json!({"name": name, "in": "query", "required": required(name), "schema": property});
+            if !required(name) {
+                // As a form sends for a field that was left out.
+                parameter["allowEmptyValue"] = json!(true);
+            }
             if let Some(description) = description {
                 parameter["description"] = description;
             }

@@ -1,4 +1,4 @@
-//! Development tasks: `cargo xtask lint | policy | test | services | ci | help`.
+//! Development tasks: `cargo xtask lint | policy | test | services | schemathesis | ci | help`.
 //!
 //! Continuous integration runs exactly these commands, so what passes here passes there.
 #![allow(
@@ -16,6 +16,7 @@ mod deny;
 mod graph;
 mod lint;
 mod policy;
+mod schemathesis;
 mod services;
 mod spdx;
 mod test;
@@ -33,6 +34,7 @@ usage: cargo xtask <task>
   test               every test and every example, against a real PostgreSQL and a real Redis
   test -- ARGS       `cargo test ARGS` against the same servers, for example: test -- -p pulsestream-redis lease
   services           start both servers, print `export` lines, stay until ctrl-c
+  schemathesis       tests the program against its OpenAPI documents (needs python3); `schemathesis -- --examples 200`
   help               this text
 
 Servers: the URLs in PULSESTREAM_TEST_POSTGRES_URL and PULSESTREAM_TEST_REDIS_URL are used when set. Otherwise
@@ -60,6 +62,8 @@ fn dispatch(arguments: &[String]) -> Result<()> {
         ["policy"] => policy::check(),
         ["test"] => test::test(&[]),
         ["test", "--", extra @ ..] => test::test(extra),
+        ["schemathesis"] => schemathesis::check(&[]),
+        ["schemathesis", "--", extra @ ..] => schemathesis::check(extra),
         ["services"] => services::stay(),
         [services::KEEPER_TASK] => services::keep(),
         [] | ["help" | "--help" | "-h"] => {

@@ -30,7 +30,7 @@ impl Shape {
             (Self::Any | Self::Boolean, Value::Bool(_)) | (Self::Any | Self::Nullable(_), Value::Null) => {}
             (Self::Any, _) => {}
             (Self::Nullable(shape), _) => shape.visit(value, pointer, refusals),
-            (Self::Integer { min, max }, Value::Number(number)) => match number.as_i64() {
+            (Self::Integer { min, max }, Value::Number(number)) => match whole(number) {
                 Some(number)
                     if min.is_none_or(|min| number >= min) && max.is_none_or(|max| number <= max) => {}
                 Some(_) => refuse("out_of_range", range(min.as_ref(), max.as_ref())),
@@ -81,6 +81,37 @@ impl Shape {
                 refusals.extend(fewest.unwrap_or_default());
             }
             _ => refuse("wrong_type", format!("must be {}", self.noun())),
+        }
+    }
+
+    /// Writes whole numbers without a fraction where they must be whole: `5.0` is `5` in JSON Schema, and not to everyone that
+    /// reads it later.
+    pub(crate) fn settle(&self, value: &mut Value) {
+        match (self, value) {
+            (Self::Nullable(shape), value) => shape.settle(value),
+            (Self::Integer { .. }, value @ Value::Number(_)) => {
+                if let Value::Number(number) = value
+                    && let Some(number) = whole(number)
+                {
+                    *value = number.into();
+                }
+            }
+            (Self::Array { items, .. }, Value::Array(values)) => {
+                values.iter_mut().for_each(|value| items.settle(value));
+            }
+            (Self::Object(shape), Value::Object(members)) => {
+                for property in &shape.properties {
+                    if let Some(value) = members.get_mut(&property.name) {
+                        property.shape.settle(value);
+                    }
+                }
+            }
+            (Self::OneOf(shapes), value) => {
+                if let Some(shape) = shapes.iter().find(|shape| shape.check(value).is_empty()) {
+                    shape.settle(value);
+                }
+            }
+            _ => {}
         }
     }
 
@@ -166,6 +197,17 @@ fn at(pointer: &mut String, segment: &str, visit: impl FnOnce(&mut String)) {
     pointer.push_str(&segment.replace('~', "~0").replace('/', "~1"));
     visit(pointer);
     pointer.truncate(length);
+}
+
+/// Reads a whole number, however it is written.
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "it is whole and in the range where every whole number is exact"
+)]
+fn whole(number: &serde_json::Number) -> Option<i64> {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    let is_whole = |number: &f64| number.fract() == 0.0 && number.abs() <= EXACT;
+    number.as_i64().or_else(|| number.as_f64().filter(is_whole).map(|number| number as i64))
 }
 
 fn range<N: std::fmt::Display>(min: Option<&N>, max: Option<&N>) -> String {

@@ -54,9 +54,14 @@ impl Shapes {
         if refusals.is_empty() { deserialize(Value::Object(members)) } else { Err(refusals) }
     }
 
-    fn read_value<T: ToSchema + DeserializeOwned + 'static>(&self, value: Value) -> Result<T, Fields> {
-        let refusals = self.of::<T>().check(&value);
-        if refusals.is_empty() { deserialize(value) } else { Err(refusals) }
+    fn read_value<T: ToSchema + DeserializeOwned + 'static>(&self, mut value: Value) -> Result<T, Fields> {
+        let shape = self.of::<T>();
+        let refusals = shape.check(&value);
+        if !refusals.is_empty() {
+            return Err(refusals);
+        }
+        shape.settle(&mut value);
+        deserialize(value)
     }
 }
 
@@ -173,6 +178,10 @@ mod tests {
             read.map_err(|fields| fields.iter().map(|it| it.code.to_string()).collect::<Vec<_>>().join(" "))
         };
         assert_eq!(read(br#"{"limit": 7}"#).unwrap().limit, 7);
+        assert_eq!(read(br#"{"limit": 7.0}"#).unwrap().limit, 7);
+        assert_eq!(read(br#"{"limit": 7e1}"#).unwrap().limit, 70);
+        assert_eq!(read(br#"{"limit": 7.5}"#).unwrap_err(), "wrong_type");
+        assert_eq!(read(br#"{"limit": 7e4}"#).unwrap_err(), "out_of_range");
         assert_eq!(read(br#"{"limit": 7, "limit": 8}"#).unwrap_err(), "duplicate_key");
         assert_eq!(read(b"[]").unwrap_err(), "invalid_json");
         assert_eq!(read(b"\xff").unwrap_err(), "invalid_utf8");

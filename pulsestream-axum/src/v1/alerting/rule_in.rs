@@ -93,6 +93,10 @@ const fn ten() -> u32 {
 
 /// A new rule.
 #[derive(Debug, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "name": "Many events", "severity": "high", "condition": {"type": "count", "min_count": 1}, "time_window": "5m",
+    "notification_channels": ["log"]
+}))]
 pub(crate) struct RuleIn {
     #[schema(min_length = 1, max_length = 200)]
     name: String,

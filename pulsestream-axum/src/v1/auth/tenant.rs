@@ -17,6 +17,7 @@ use crate::input::Json;
 
 /// A new tenant.
 #[derive(Debug, Deserialize, ToSchema)]
+#[schema(example = json!({"name": "Shop", "slug": "shop", "contact_email": "owner@shop.example"}))]
 pub(crate) struct RegisterTenantIn {
     #[schema(min_length = 2, max_length = 255)]
     name: String,

@@ -16,6 +16,10 @@ use crate::v1::Message;
 
 /// A new user.
 #[derive(Debug, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "email": "viewer@shop.example", "password": "a long enough secret", "confirm_password": "a long enough secret",
+    "full_name": "Some Body", "role": "viewer"
+}))]
 pub(crate) struct RegisterUserIn {
     #[schema(min_length = 3, max_length = 254)]
     email: String,

@@ -21,6 +21,12 @@ use crate::idempotency::{self, Final, IdempotencyKey};
 /// An event as clients send it. Fields that are not known are ignored.
 #[derive(Debug, Deserialize, ToSchema)]
 #[allow(dead_code, reason = "the schema of what the event parser of the core reads")]
+#[schema(example = json!({
+    "event_type": "api_call", "title": "Checkout failed", "severity": "error",
+    "source": {"service": "shop", "endpoint": "/checkout", "method": "POST"},
+    "metrics": {"response_time_ms": 812.5, "status_code": 502},
+    "context": {"user_id": "u-17", "tags": {"plan": "free"}}, "payload": {"order": 17}
+}))]
 pub(crate) struct EventIn {
     #[schema(min_length = 1, max_length = 100)]
     event_id: Option<String>,
@@ -30,7 +36,7 @@ pub(crate) struct EventIn {
     #[schema(max_length = 2000)]
     message: Option<String>,
     #[serde(default)]
-    #[schema(value_type = SeverityName)]
+    #[schema(value_type = Option<SeverityName>, default = "info")]
     severity: Severity,
     source: SourceIn,
     context: Option<ContextIn>,
@@ -126,6 +132,13 @@ struct ErrorDetailsIn {
 /// Many events.
 #[derive(Debug, Deserialize, ToSchema)]
 #[allow(dead_code, reason = "the schema of what the event parser of the core reads")]
+#[schema(example = json!({
+    "batch_id": "b-1",
+    "events": [{
+        "event_id": "order-17", "event_type": "user_action", "title": "Ordered",
+        "source": {"service": "shop", "endpoint": "/checkout", "method": "POST"}
+    }]
+}))]
 pub(crate) struct BatchIn {
     #[schema(min_items = 1, max_items = 1000)]
     events: Vec<EventIn>,

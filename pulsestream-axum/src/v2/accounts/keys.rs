@@ -51,6 +51,7 @@ pub(super) struct KeysOut {
 /// A new key.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"name": "collector", "scopes": ["events:write"]}))]
 pub(super) struct KeyIn {
     #[schema(min_length = 1, max_length = 100)]
     name: String,
@@ -64,6 +65,7 @@ pub(super) struct KeyIn {
 /// How to rotate.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"overlap": "1h"}))]
 pub(super) struct RotateIn {
     /// How long the old key works on, such as `1h`; a day, when absent; at most `90d`.
     overlap: Option<String>,

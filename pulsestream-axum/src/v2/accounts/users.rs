@@ -121,6 +121,7 @@ pub(super) async fn list(
 /// A new user.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"email": "person@shop.example", "password": "a long enough secret", "full_name": "Some Body"}))]
 pub(super) struct UserIn {
     #[schema(min_length = 3, max_length = 254)]
     email: String,

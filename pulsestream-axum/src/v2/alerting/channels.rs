@@ -27,6 +27,7 @@ const MASK: &str = "***";
 /// A place where notifications go.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"name": "log", "config": {"type": "log"}}))]
 pub(super) struct ChannelIn {
     /// Unique within the tenant.
     #[schema(min_length = 1, max_length = 200)]

@@ -121,6 +121,7 @@ pub(super) async fn replay(
 /// Which deliveries to send again: exactly one of `ids`, `range` and `dead`.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"dead": true}))]
 pub(super) struct ReplayIn {
     /// These; unknown ones are passed over.
     #[schema(min_items = 1, max_items = 1000)]

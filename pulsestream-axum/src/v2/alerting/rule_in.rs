@@ -23,6 +23,10 @@ use crate::failure::{Answer, Failure};
 /// `evaluation_interval` and `no_data`. Durations are texts such as `5m`.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "name": "Slow checkout", "severity": "high",
+    "expression": "p95(metrics.response_time_ms) > 800 over 5m where source.service = 'shop' for 2m"
+}))]
 pub(super) struct RuleIn {
     /// Unique within the tenant.
     #[schema(min_length = 1, max_length = 200)]

@@ -205,6 +205,7 @@ fn unknown() -> Failure {
 /// The text form of a rule.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"expression": "count > 100 over 5m where severity >= 'error'"}))]
 pub(super) struct ExplainIn {
     #[schema(min_length = 1)]
     expression: String,

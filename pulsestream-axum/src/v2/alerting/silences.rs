@@ -38,6 +38,9 @@ pub(super) struct SilencesOut {
 /// A silence.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "matchers": [{"label": "service", "op": "=", "value": "shop"}], "ends_at": "2100-01-01T00:00:00Z", "comment": "moving"
+}))]
 pub(super) struct SilenceIn {
     /// All of them must match.
     #[schema(min_items = 1, max_items = 32)]

@@ -16,6 +16,10 @@ use crate::input::Json;
 /// What to measure.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "range": {"from": "2026-01-01T00:00:00Z"}, "group_by": ["source.service"], "bucket": "1h",
+    "measures": ["count", "p95(metrics.response_time_ms)"]
+}))]
 pub(super) struct AggregateIn {
     range: RangeIn,
     /// A condition in the filter language.

@@ -19,6 +19,10 @@ pub(super) enum EventsIn {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(dead_code, reason = "a schema")]
+#[schema(example = json!({
+    "id": "order-17", "event_type": "order_failed", "severity": "error", "source": {"service": "shop"},
+    "metrics": {"status_code": 502}, "payload": {"order": 17}
+}))]
 pub(super) struct EventV2In {
     /// One is made up when absent. The same id again stores nothing.
     #[schema(min_length = 1, max_length = 128)]
