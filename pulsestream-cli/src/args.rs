@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::outbound::OutboundArgs;
+
 const EXAMPLES: &str = "\
 Examples:
   pulsestream demo
@@ -36,7 +38,7 @@ pub(crate) enum Command {
     /// Runs a synthetic shop with a planted incident, live, with an alert that fires.
     Demo(DemoArgs),
     /// Serves the HTTP API.
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Manages the accounts of a store.
     #[command(subcommand)]
     Admin(AdminCommand),
@@ -129,9 +131,8 @@ pub(crate) struct ServeArgs {
     /// Name of the deployment, shown by /health.
     #[arg(long, env = "PULSESTREAM_ENVIRONMENT", default_value = "production", value_name = "NAME")]
     pub environment: String,
-    /// A network that notifications may reach although it is not public; can be given several times.
-    #[arg(long, env = "PULSESTREAM_ALLOW_EGRESS", value_name = "CIDR", value_delimiter = ',')]
-    pub allow_egress: Vec<String>,
+    #[command(flatten)]
+    pub outbound: OutboundArgs,
     /// A proxy whose X-Forwarded-For is believed; can be given several times.
     #[arg(long, env = "PULSESTREAM_TRUSTED_PROXY", value_name = "CIDR", value_delimiter = ',')]
     pub trusted_proxy: Vec<String>,

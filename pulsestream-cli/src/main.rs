@@ -9,6 +9,7 @@ mod doctor;
 mod export;
 mod import;
 mod open;
+mod outbound;
 mod queue;
 mod serve;
 mod terminal;

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use pulsestream::notify::egress::EgressPolicy;
 use pulsestream::{PulseStream, Unlimited};
 use pulsestream_axum::ApiConfig;
 use pulsestream_core::{Error, ErrorKind, Result};
@@ -15,7 +14,7 @@ use crate::backup::Control;
 use crate::{admin, open};
 
 /// Runs the command until it is told to stop.
-pub(crate) async fn run(args: ServeArgs) -> Result<ExitCode> {
+pub(crate) async fn run(args: Box<ServeArgs>) -> Result<ExitCode> {
     let mut settings = open::settings(args.store.config.as_deref())?;
     let mut builder = PulseStream::builder();
     match args.rate_limit {
@@ -26,11 +25,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<ExitCode> {
         }
         None => {}
     }
-    let mut egress = EgressPolicy::new();
-    for range in &args.allow_egress {
-        egress = egress.allow(range.parse()?);
-    }
-    builder = builder.with_egress_policy(egress);
+    builder = args.outbound.apply(builder)?;
     let mut config = ApiConfig { environment: args.environment.clone(), ..ApiConfig::default() };
     for proxy in &args.trusted_proxy {
         config.trusted_proxies.push(proxy.parse()?);

@@ -34,6 +34,8 @@ use crate::background::Background;
 use crate::delivery::DeliveryWorker;
 use crate::erase::EraseEvents;
 use crate::handle::{Inner, PulseStream};
+#[cfg(feature = "notify")]
+use crate::outbound::Outbound;
 use crate::queue;
 use crate::stores::{self, Stores};
 use crate::threads::TokioThreads;
@@ -53,7 +55,7 @@ pub struct Builder {
     notifiers: Vec<Arc<dyn Notifier>>,
     server_channels: Vec<Channel>,
     #[cfg(feature = "notify")]
-    egress: pulsestream_notify::egress::EgressPolicy,
+    outbound: Outbound,
     runs_background: bool,
     timeouts: Option<TimeoutSettings>,
     retries: Option<RetrySettings>,
@@ -73,7 +75,7 @@ impl Default for Builder {
             notifiers: Vec::new(),
             server_channels: Vec::new(),
             #[cfg(feature = "notify")]
-            egress: pulsestream_notify::egress::EgressPolicy::new(),
+            outbound: Outbound::default(),
             runs_background: true,
             timeouts: None,
             retries: None,
@@ -220,7 +222,36 @@ impl Builder {
     #[cfg(feature = "notify")]
     #[must_use]
     pub fn with_egress_policy(mut self, policy: pulsestream_notify::egress::EgressPolicy) -> Self {
-        self.egress = policy;
+        self.outbound.egress = policy;
+        self
+    }
+
+    /// Says where the webhook and Slack notifications of one tenant may go, in place of what holds for all.
+    #[cfg(feature = "notify")]
+    #[must_use]
+    pub fn with_tenant_egress_policy(
+        mut self,
+        tenant: pulsestream_core::id::TenantId,
+        policy: pulsestream_notify::egress::EgressPolicy,
+    ) -> Self {
+        self.outbound.tenants.push((tenant, policy));
+        self
+    }
+
+    /// Delivers e-mail notifications through this mail server, and password resets too unless there is a mailer of their own.
+    #[cfg(feature = "notify")]
+    #[must_use]
+    pub fn with_email(mut self, config: pulsestream_notify::EmailConfig) -> Self {
+        self.outbound.email = Some(config);
+        self
+    }
+
+    /// Says where a password is reset, with `{token}` in place of the token, for example `https://example.com/reset#{token}`. Without it
+    /// the messages hold the bare token.
+    #[cfg(feature = "notify")]
+    #[must_use]
+    pub fn with_reset_link(mut self, link: impl Into<String>) -> Self {
+        self.outbound.reset_link = Some(link.into());
         self
     }
 
@@ -261,7 +292,7 @@ impl Builder {
             stores.event_store = Arc::new(layer);
         }
         #[cfg(feature = "notify")]
-        let server_channels = with_log_channel(self.server_channels);
+        let server_channels = crate::outbound::with_log_channel(self.server_channels);
         #[cfg(not(feature = "notify"))]
         let server_channels = self.server_channels;
         let mut ingest = IngestService::new(
@@ -280,7 +311,11 @@ impl Builder {
         if let Some(keyring) = self.keyring {
             auth = auth.with_keyring(keyring);
         }
-        if let Some(mailer) = self.reset_mailer {
+        #[cfg(feature = "notify")]
+        let (notifiers, reset_mails) = self.outbound.open(self.notifiers, &env)?;
+        #[cfg(not(feature = "notify"))]
+        let (notifiers, reset_mails) = (self.notifiers, None);
+        if let Some(mailer) = self.reset_mailer.or(reset_mails) {
             auth = auth.with_reset_mailer(mailer);
         }
         let accounts = auth.open().await?;
@@ -294,10 +329,6 @@ impl Builder {
         )
         .with_server_channels(server_channels.clone())
         .with_max_rules(settings.alerting.max_rules);
-        #[cfg(feature = "notify")]
-        let notifiers = standard_notifiers(self.egress, self.notifiers, &env);
-        #[cfg(not(feature = "notify"))]
-        let notifiers = self.notifiers;
         let parts = ProcessorParts {
             events: stores.event_store.clone(),
             alerts: stores.alert_store.clone(),
@@ -337,44 +368,4 @@ impl Builder {
             background,
         }))
     }
-}
-
-/// Adds the channel that rules of every tenant reach by the name `log`, unless the application has one of that name.
-#[cfg(feature = "notify")]
-fn with_log_channel(mut channels: Vec<Channel>) -> Vec<Channel> {
-    use pulsestream_core::alerting::ChannelConfig;
-    use pulsestream_core::id::{ChannelId, derive_uuid};
-
-    if channels.iter().all(|channel| channel.name != "log") {
-        let id = ChannelId::from_u128(derive_uuid(b"pulsestream.server_channel", b"log"));
-        channels.push(Channel::new(id, "log", ChannelConfig::Log {}));
-    }
-    channels
-}
-
-/// Puts the notifiers of this build before those of the application, which win where they are of one kind.
-#[cfg(feature = "notify")]
-fn standard_notifiers(
-    egress: pulsestream_notify::egress::EgressPolicy,
-    own: Vec<Arc<dyn Notifier>>,
-    env: &Env,
-) -> Vec<Arc<dyn Notifier>> {
-    use pulsestream_notify::egress::EgressGuard;
-    use pulsestream_notify::{HttpConfig, LogNotifier, SlackNotifier, WebhookNotifier};
-
-    let guard = EgressGuard::new(egress);
-    let mut notifiers: Vec<Arc<dyn Notifier>> = vec![Arc::new(LogNotifier::new())];
-    let webhook = WebhookNotifier::new(guard.clone(), HttpConfig::default(), env.clone());
-    let slack = SlackNotifier::new(guard, HttpConfig::default(), env.clone());
-    match (webhook, slack) {
-        (Ok(webhook), Ok(slack)) => {
-            notifiers.extend([Arc::new(webhook) as Arc<dyn Notifier>, Arc::new(slack)])
-        }
-        // A machine without certificates can do everything else.
-        (Err(error), _) | (_, Err(error)) => {
-            tracing::warn!(%error, "webhook and Slack notifications cannot be delivered from this machine");
-        }
-    }
-    notifiers.extend(own);
-    notifiers
 }

@@ -27,6 +27,10 @@ mod builder;
 mod delivery;
 mod erase;
 mod handle;
+#[cfg(feature = "notify")]
+mod mail;
+#[cfg(feature = "notify")]
+mod outbound;
 pub mod prelude;
 mod queue;
 mod rules;

@@ -4,6 +4,7 @@ mod config;
 mod html;
 mod message;
 mod transport;
+mod url;
 
 use std::time::Duration;
 

@@ -4,6 +4,8 @@
 mod alert;
 mod folder;
 mod layers;
+#[cfg(feature = "notify")]
+mod mail;
 #[cfg(all(feature = "postgres", feature = "redis"))]
 mod server;
 #[cfg(all(feature = "postgres", feature = "redis"))]
