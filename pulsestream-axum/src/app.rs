@@ -21,7 +21,6 @@ use crate::live::LiveConnections;
 use crate::schema::Shapes;
 use crate::service::Health;
 use crate::telemetry::Telemetry;
-use crate::v2::Heads;
 
 /// The state of the router; cheap to clone.
 #[derive(Debug, Clone)]
@@ -38,7 +37,6 @@ pub(crate) struct Inner {
     pub(crate) health: Health,
     pub(crate) busy: Busy,
     pub(crate) live: LiveConnections,
-    pub(crate) heads: Heads,
     pub(crate) limits: LimitCache,
 }
 
@@ -63,7 +61,6 @@ impl App {
             busy: Busy::default(),
             live: LiveConnections::new(config.max_live_connections, config.max_live_connections_per_tenant),
             limits: LimitCache::default(),
-            heads: Heads::default(),
             ps,
             config,
         })))

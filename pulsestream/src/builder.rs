@@ -30,10 +30,11 @@ use pulsestream_core::settings::Settings;
 use tokio::sync::Notify;
 
 use crate::alerting;
-use crate::background::Background;
+use crate::background::{Background, Worker};
 use crate::delivery::DeliveryWorker;
 use crate::erase::EraseEvents;
 use crate::handle::{Inner, PulseStream};
+use crate::live::{AlertNews, LiveEvents, WatchedAlertStore};
 #[cfg(feature = "notify")]
 use crate::outbound::Outbound;
 use crate::queue;
@@ -291,6 +292,9 @@ impl Builder {
             let layer = RetryLayer::new(stores.event_store, Arc::new(TokioTimer), env.clone(), settings)?;
             stores.event_store = Arc::new(layer);
         }
+        let news = AlertNews::new(stores.alert_store.clone(), stores.live_bus.clone());
+        stores.alert_store = Arc::new(WatchedAlertStore::new(stores.alert_store, news.clone()));
+        let live = LiveEvents::new(stores.event_store.clone(), stores.alert_store.clone());
         #[cfg(feature = "notify")]
         let server_channels = crate::outbound::with_log_channel(self.server_channels);
         #[cfg(not(feature = "notify"))]
@@ -346,10 +350,10 @@ impl Builder {
             env: env.clone(),
             holder: parts.holder.clone(),
         };
-        let mut workers = Vec::new();
+        let mut workers: Vec<Arc<dyn Worker>> = vec![news];
         if self.runs_background {
             let planned = Arc::new(Notify::new());
-            workers = alerting::workers(&parts, ProcessorSettings::default(), &planned);
+            workers.extend(alerting::workers(&parts, ProcessorSettings::default(), &planned));
             let dispatcher = Dispatcher::new(dispatcher, DispatcherSettings::default());
             workers.push(Arc::new(DeliveryWorker::new(dispatcher, planned)));
             workers.extend(queue::workers(&ingest, &parts.holder, settings.ingest.queue_workers));
@@ -365,6 +369,7 @@ impl Builder {
             alerting: rules,
             accounts,
             tenant_auth,
+            live,
             background,
         }))
     }

@@ -13,7 +13,7 @@ use pulsestream_core::ports::alert_store::AlertStore;
 use pulsestream_core::ports::auth::TenantAuth;
 use pulsestream_core::ports::cache::Cache;
 use pulsestream_core::ports::coordinator::Coordinator;
-use pulsestream_core::ports::event_store::EventStore;
+use pulsestream_core::ports::event_store::{EventStore, Partition, Position};
 use pulsestream_core::ports::live_bus::LiveBus;
 use pulsestream_core::ports::outbox::Outbox;
 use pulsestream_core::ports::rate_limiter::RateLimiter;
@@ -21,6 +21,7 @@ use pulsestream_core::settings::Settings;
 
 use crate::background::Background;
 use crate::builder::Builder;
+use crate::live::LiveEvents;
 use crate::status::Status;
 use crate::stores::OpenStores;
 use crate::tenant::Tenant;
@@ -37,6 +38,7 @@ pub(crate) struct Inner {
     pub(crate) alerting: AlertingService,
     pub(crate) accounts: AuthService,
     pub(crate) tenant_auth: Arc<dyn TenantAuth>,
+    pub(crate) live: Arc<LiveEvents>,
     pub(crate) background: Background,
 }
 
@@ -138,6 +140,14 @@ impl PulseStream {
         &self.0.stores.live_bus
     }
 
+    /// Returns the end of the log of a partition, for a reader of [`EventStore::tail`] that wants only what comes from now on.
+    ///
+    /// # Errors
+    /// Those of the stores.
+    pub async fn end_of_log(&self, partition: Partition) -> Result<Position> {
+        self.0.live.end_of_log(partition).await
+    }
+
     /// Returns the rate limiter.
     pub fn rate_limiter(&self) -> &Arc<dyn RateLimiter> {
         &self.0.stores.rate_limiter
@@ -165,6 +175,7 @@ impl PulseStream {
     /// Those of the stores; what they hold stays as safe as it was.
     pub async fn close(&self) -> Result<()> {
         self.0.background.stop().await;
+        self.0.live.stop();
         self.0.stores.close().await
     }
 }

@@ -27,6 +27,7 @@ mod builder;
 mod delivery;
 mod erase;
 mod handle;
+mod live;
 #[cfg(feature = "notify")]
 mod mail;
 #[cfg(feature = "notify")]

@@ -6,9 +6,11 @@ use pulsestream_core::event::Event;
 use pulsestream_core::id::{EventId, TenantId};
 use pulsestream_core::ingest::{Accepted, IngestOptions};
 use pulsestream_core::ports::event_store::{DeleteSelection, EventScan};
+use pulsestream_core::ports::live_bus::LiveSubscription;
 use pulsestream_core::query::{AggregateQuery, AggregateTable, FindPage, FindQuery, ScanQuery};
 use pulsestream_core::time::Timestamp;
 
+use crate::live::Feed;
 use crate::{Alerts, PulseStream, Rules};
 
 /// One tenant of a [`PulseStream`]; cheap to clone. No method of it reaches another tenant.
@@ -90,6 +92,21 @@ impl Tenant {
     /// Those of the store.
     pub async fn scan(&self, query: ScanQuery) -> Result<Box<dyn EventScan>> {
         self.pulsestream.event_store().scan(self.id, &query).await
+    }
+
+    /// Follows what happens from now on, on every node: events as they are stored, and alerts as they change. The body of a message is
+    /// the JSON of the [`Event`], or of the [`Alert`](pulsestream_core::alerting::Alert) as it is then.
+    ///
+    /// A receiver that is more than about a thousand messages behind loses the oldest and learns how many; nobody else is slowed down.
+    /// Whoever must not miss anything reads [`EventStore::tail`](pulsestream_core::ports::event_store::EventStore::tail).
+    ///
+    /// # Errors
+    /// Those of the stores and of the live bus.
+    pub async fn live(&self) -> Result<Box<dyn LiveSubscription>> {
+        let inner = &self.pulsestream.0;
+        let bus = inner.stores.live_bus.subscribe(self.id).await?;
+        let events = inner.live.subscribe(self.id).await?;
+        Ok(Box::new(Feed { events, bus, stopped: inner.live.stopped() }))
     }
 
     /// Deletes events and returns how many.

@@ -9,7 +9,6 @@ mod problem;
 
 use crate::operation::Routes;
 
-pub(crate) use events::Heads;
 pub(crate) use problem::{MEDIA_TYPE as PROBLEM_MEDIA_TYPE, body as error_body};
 
 /// Adds the operations of this version.

@@ -4,6 +4,7 @@
 mod alert;
 mod folder;
 mod layers;
+mod live;
 #[cfg(feature = "notify")]
 mod mail;
 #[cfg(all(feature = "postgres", feature = "redis"))]

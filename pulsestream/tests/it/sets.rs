@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use pulsestream::Result;
-use pulsestream::core::alerting::Alert;
+use pulsestream::core::alerting::{Alert, AlertState};
 use pulsestream::core::ports::alert_store::AlertQuery;
 use pulsestream::core::ports::cache::CacheOptions;
 use pulsestream::core::ports::live_bus::{LiveMessage, LiveTopic};
 use pulsestream::core::query::{AggregateQuery, Measure};
 use pulsestream::prelude::*;
 
+use crate::live::{id_of, next};
 use crate::server::{joint, servers};
 
 fn event(id: &str, ps: &PulseStream) -> Event {
@@ -50,6 +51,8 @@ async fn use_it(first: &PulseStream, second: &PulseStream) {
         .await
         .unwrap();
 
+    let mut feed = there.live().await.unwrap();
+
     // Events: stored once, found on both nodes, by nobody else.
     for id in ["e1", "e2", "e3", "e1"] {
         let accepted = here.ingest(event(id, first)).await.unwrap();
@@ -76,6 +79,22 @@ async fn use_it(first: &PulseStream, second: &PulseStream) {
     let alert = until("the alert fires", async || Ok(alerts(&there).await?.pop())).await;
     assert_eq!(alerts(&here).await.unwrap().iter().map(|alert| alert.id).collect::<Vec<_>>(), [alert.id]);
     assert!(alerts(&stranger).await.unwrap().is_empty());
+
+    // What was stored and fired here was seen there as it happened.
+    let mut seen = Vec::new();
+    let mut fired = false;
+    while seen.len() < 3 || !fired {
+        let message = next(&mut feed).await;
+        if message.as_ref().is_some_and(|message| message.topic == LiveTopic::Event) {
+            seen.push(id_of(message));
+        } else {
+            let told: Alert = serde_json::from_str(&message.expect("an alert").body).unwrap();
+            assert_eq!(told.id, alert.id);
+            fired |= told.state == AlertState::Firing;
+        }
+    }
+    seen.sort();
+    assert_eq!(seen, ["e1", "e2", "e3"]);
 
     // Limits, cache and live messages reach the other node.
     let spent =

@@ -90,7 +90,7 @@ pub(crate) fn triggered_at(alert: &Alert) -> Timestamp {
 }
 
 impl AlertOut {
-    fn new(alert: &Alert, now: Timestamp) -> Self {
+    pub(crate) fn new(alert: &Alert, now: Timestamp) -> Self {
         Self {
             id: alert.id,
             title: title(alert),

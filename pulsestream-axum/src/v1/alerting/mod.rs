@@ -12,7 +12,7 @@ use pulsestream_core::auth::Action;
 use crate::access::Access;
 use crate::operation::Routes;
 
-pub(crate) use alerts::{message, title, triggered_at};
+pub(crate) use alerts::{AlertOut, message, title, triggered_at};
 pub(crate) use rule_in::AlertSeverityName;
 
 /// Adds the operations.

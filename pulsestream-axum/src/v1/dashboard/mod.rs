@@ -2,6 +2,7 @@
 
 mod metrics;
 mod overview;
+mod pushed;
 mod socket;
 mod socket_message;
 

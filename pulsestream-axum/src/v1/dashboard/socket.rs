@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
 use axum::extract::{FromRequestParts, Request, State};
 use axum::response::{IntoResponse, Response};
+use pulsestream_core::auth::Action;
 use pulsestream_core::id::TenantId;
 use pulsestream_core::ports::live_bus::LiveSubscription;
 use pulsestream_core::time::Timestamp;
@@ -12,11 +13,13 @@ use pulsestream_core::{Error, ErrorKind};
 use serde_json::Value;
 
 use super::overview::{alerts_of, latest_events, overview_of};
-use super::socket_message::{self as say, ClientMessage, DataType, Following};
+use super::pushed;
+use super::socket_message::{self as say, ClientMessage, DataType, Following, Topic};
 use crate::access::Caller;
 use crate::app::App;
 use crate::failure::{Answer, Failure};
 use crate::input::Params;
+use crate::live::{RECHECK, Standing};
 
 /// The largest message of a client.
 const MAX_MESSAGE_BYTES: usize = 16 << 10;
@@ -42,14 +45,11 @@ pub(super) async fn connect(
             "this call opens a WebSocket, which takes an upgrade request",
         )
     })?;
-    let connected = app.live.connect(caller.tenant())?;
-    let subscription = app.ps.live_bus().subscribe(caller.tenant()).await?;
-    let session = Session {
-        app,
-        tenant: caller.tenant(),
-        ends: caller.principal.expires_at,
-        following: Following::default(),
-    };
+    let tenant = caller.tenant();
+    let connected = app.live.connect(tenant)?;
+    let subscription = app.ps.tenant(tenant).live().await?;
+    let standing = Standing::new(app.clone(), caller, Action::ReadEvents, &parts.headers);
+    let session = Session { app, tenant, standing, following: Following::default() };
     Ok(upgrade
         .max_message_size(MAX_MESSAGE_BYTES)
         .max_frame_size(MAX_MESSAGE_BYTES)
@@ -64,8 +64,8 @@ pub(super) async fn connect(
 struct Session {
     app: App,
     tenant: TenantId,
-    /// When the credential ends, and the connection with it.
-    ends: Option<Timestamp>,
+    /// The credential, which ends the connection with it.
+    standing: Standing,
     following: Following,
 }
 
@@ -73,8 +73,9 @@ impl Session {
     async fn run(mut self, mut socket: WebSocket, mut subscription: Box<dyn LiveSubscription>) {
         let mut pings = tokio::time::interval(PING_INTERVAL);
         loop {
-            let ends_in =
-                self.ends.map_or(Duration::from_secs(86_400), |end| end.since(self.app.ps.env().now()));
+            if !self.standing.lasts().await {
+                return close(&mut socket, close_code::POLICY, "the credential has ended").await;
+            }
             let reply = tokio::select! {
                 received = socket.recv() => match received {
                     Some(Ok(Message::Text(text))) => Some(Message::from(self.answer(&text).await)),
@@ -88,18 +89,13 @@ impl Session {
                 },
                 message = subscription.next() => match message {
                     Ok(Some(message)) if self.following.wants(message.topic) => {
-                        say::live(&message, subscription.missed(), self.now()).map(Message::from)
+                        pushed::text(&message, subscription.missed(), self.now()).map(Message::from)
                     }
                     Ok(Some(_)) => None,
                     Ok(None) | Err(_) => return close(&mut socket, close_code::AWAY, "the server stops").await,
                 },
                 _ = pings.tick() => Some(Message::Ping(bytes::Bytes::new())),
-                () = tokio::time::sleep(ends_in) => {
-                    if self.ends.is_some_and(|end| end <= self.now()) {
-                        return close(&mut socket, close_code::POLICY, "the credential has ended").await;
-                    }
-                    None
-                }
+                () = tokio::time::sleep(RECHECK) => None,
             };
             if let Some(reply) = reply
                 && !matches!(tokio::time::timeout(SEND_TIMEOUT, socket.send(reply)).await, Ok(Ok(())))
@@ -115,8 +111,17 @@ impl Session {
 
     async fn answer(&mut self, text: &str) -> String {
         match serde_json::from_str(text) {
+            Ok(
+                ClientMessage::Subscribe { subscription: Some(Topic::Alerts) }
+                | ClientMessage::GetData { data_type: DataType::Alerts },
+            ) if !self.standing.allows(Action::ReadAlerts) => {
+                say::error("the credential does not allow to read alerts", self.now())
+            }
             Ok(ClientMessage::Subscribe { subscription }) => {
                 self.following.set(subscription, true);
+                if !self.standing.allows(Action::ReadAlerts) {
+                    self.following.set(Some(Topic::Alerts), false);
+                }
                 say::confirmed("subscription_confirmed", self.following, self.now())
             }
             Ok(ClientMessage::Unsubscribe { subscription }) => {

@@ -1,9 +1,8 @@
 //! What is said over a WebSocket of the dashboard.
 
-use pulsestream_core::ports::live_bus::{LiveMessage, LiveTopic};
+use pulsestream_core::ports::live_bus::LiveTopic;
 use pulsestream_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 /// What a client says.
@@ -92,21 +91,4 @@ pub(super) fn data(data_type: DataType, data: &Value, at: Timestamp) -> String {
 /// Says what was wrong with a message.
 pub(super) fn error(message: &str, at: Timestamp) -> String {
     json!({"type": "error", "message": message, "timestamp": at}).to_string()
-}
-
-/// Passes a live message on. `missed` counts those that were lost before it, because the client reads too slowly.
-pub(super) fn live(message: &LiveMessage, missed: u64, at: Timestamp) -> Option<String> {
-    #[derive(Serialize)]
-    struct Pushed<'m> {
-        r#type: &'static str,
-        data: &'m RawValue,
-        missed: u64,
-        timestamp: Timestamp,
-    }
-    let r#type = match message.topic {
-        LiveTopic::Event => "event",
-        LiveTopic::Alert => "alert",
-    };
-    let data = serde_json::from_str(&message.body).ok()?;
-    serde_json::to_string(&Pushed { r#type, data, missed, timestamp: at }).ok()
 }

@@ -2,7 +2,6 @@
 
 mod aggregate;
 mod find;
-mod heads;
 mod shapes;
 mod stream;
 mod submit;
@@ -12,8 +11,6 @@ use pulsestream_core::{FieldError, Filter};
 
 use crate::access::Access;
 use crate::operation::Routes;
-
-pub(crate) use heads::Heads;
 
 /// Adds the operations.
 pub(super) fn routes(routes: &mut Routes) {

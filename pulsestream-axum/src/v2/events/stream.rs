@@ -9,7 +9,6 @@ use axum::http::{HeaderMap, HeaderName};
 use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use pulsestream_core::auth::Action;
-use pulsestream_core::ports::auth::{Credential, Credentials};
 use pulsestream_core::ports::event_store::{Partition, Position, TailOptions, TailedEvent};
 use pulsestream_core::{Filter, Result};
 use serde::{Deserialize, Serialize};
@@ -17,18 +16,13 @@ use utoipa::ToSchema;
 
 use crate::access::Caller;
 use crate::app::App;
-use crate::credentials::{self, Preference};
 use crate::failure::{Answer, Failure};
 use crate::input::Query;
-use crate::live::Connected;
+use crate::live::{Connected, RECHECK, Standing};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// How often a comment is sent when there is nothing else to send.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// How often the credential is looked at again, so that one that was revoked ends its streams.
-const RECHECK: Duration = Duration::from_secs(15);
-/// How long a stream that was opened with a ticket lives: the ticket itself ends within seconds and cannot be looked at again.
-const TICKET_STREAM: Duration = Duration::from_secs(600);
 
 /// What to follow.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -68,17 +62,12 @@ pub(super) async fn stream(
     let partition = Partition::of(caller.tenant());
     let position = match resume {
         Some(position) => position,
-        None => app.end_of_log(partition).await?,
+        None => app.ps.end_of_log(partition).await?,
     };
-    let credential = credentials::of(&headers, Preference::ApiKey);
-    let now = app.ps.env().monotonic();
     let follower = Follower {
-        credentials: Credentials { credential, origin: caller.origin.clone() },
-        checked_at: now,
-        opened_at: now,
+        standing: Standing::new(app.clone(), caller, Action::ReadEvents, &headers),
         pending: VecDeque::new(),
         app,
-        caller,
         filter,
         partition,
         position,
@@ -102,10 +91,7 @@ fn last_event_id(headers: &HeaderMap) -> Answer<Option<Position>> {
 /// Reads the log of the partition of one tenant, and passes on what is of the tenant and matches.
 struct Follower {
     app: App,
-    caller: Caller,
-    credentials: Credentials,
-    checked_at: Duration,
-    opened_at: Duration,
+    standing: Standing,
     filter: Filter,
     partition: Partition,
     position: Position,
@@ -117,7 +103,7 @@ impl Follower {
     /// Returns the next event of the stream; `None` ends it, after which clients connect again and resume.
     async fn next(mut self) -> Option<(Result<sse::Event, Infallible>, Self)> {
         loop {
-            if !self.may_go_on().await {
+            if !self.standing.lasts().await {
                 return None;
             }
             if let Some(tailed) = self.pending.pop_front() {
@@ -137,38 +123,13 @@ impl Follower {
         let store = self.app.ps.event_store().clone();
         let batch = store.tail(self.partition, self.position, TailOptions::default()).await?;
         self.position = batch.next;
-        let tenant = self.caller.tenant();
+        let tenant = self.standing.tenant();
         let own = |tailed: &TailedEvent| tailed.tenant == tenant && self.filter.matches(&tailed.event);
         self.pending = batch.events.into_iter().filter(own).collect();
-        if batch.caught_up {
-            self.app.heads.read_up_to(self.partition, self.position);
-            if self.pending.is_empty() {
-                let more = store.wait_for_events(self.partition, self.position);
-                return tokio::time::timeout(RECHECK, more).await.unwrap_or(Ok(()));
-            }
+        if batch.caught_up && self.pending.is_empty() {
+            let more = store.wait_for_events(self.partition, self.position);
+            return tokio::time::timeout(RECHECK, more).await.unwrap_or(Ok(()));
         }
         Ok(())
-    }
-
-    /// Whether the caller may still read: its credential is looked at again from time to time.
-    async fn may_go_on(&mut self) -> bool {
-        let env = self.app.ps.env();
-        if self.caller.principal.expires_at.is_some_and(|end| end <= env.now())
-            && !matches!(self.credentials.credential, Credential::Missing)
-        {
-            return false;
-        }
-        let now = env.monotonic();
-        if matches!(self.credentials.credential, Credential::Missing) {
-            return now.saturating_sub(self.opened_at) < TICKET_STREAM;
-        }
-        if now.saturating_sub(self.checked_at) < RECHECK {
-            return true;
-        }
-        self.checked_at = now;
-        let again = self.app.ps.tenant_auth().authenticate(&self.credentials).await;
-        again.is_ok_and(|principal| {
-            principal.tenant == self.caller.tenant() && principal.allows(Action::ReadEvents)
-        })
     }
 }

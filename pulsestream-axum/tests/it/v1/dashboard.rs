@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use pulsestream::PulseStream;
-use pulsestream::core::ports::live_bus::{LiveMessage, LiveTopic};
 use pulsestream_axum::ApiConfig;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
@@ -24,6 +23,16 @@ async fn sent(server: &Server, shop: &Shop, at: &str, endpoint: &str, status: u1
     });
     let answer = server.call("POST", "/api/v1/ingestion/events", &shop.key, Some(&event)).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
+/// Makes an alert that fires.
+async fn firing(server: &Server, shop: &Shop) {
+    let rule = json!({"name": "r", "severity": "critical", "condition": {"type": "count", "min_count": 1}});
+    let rule = server.call("POST", "/api/v1/alerting/rules", &shop.key, Some(&rule)).await.json();
+    sent(server, shop, "2026-01-15T12:00:00Z", "/a", 200, 10).await;
+    let test = format!("/api/v1/alerting/rules/{}/test", rule["rule_id"].as_str().unwrap());
+    let fired = server.call("POST", &test, &shop.key, None).await.json();
+    assert!(fired["alert_id"].is_string(), "{fired}");
 }
 
 #[tokio::test]
@@ -82,12 +91,7 @@ async fn the_stream_has_the_latest_events() {
 async fn alerts_are_summed_up() {
     let server = Server::start().await;
     let shop = server.tenant("shop").await;
-    let rule = json!({"name": "r", "severity": "critical", "condition": {"type": "count", "min_count": 1}});
-    let rule = server.call("POST", "/api/v1/alerting/rules", &shop.key, Some(&rule)).await.json();
-    sent(&server, &shop, "2026-01-15T12:00:00Z", "/a", 200, 10).await;
-    let test = format!("/api/v1/alerting/rules/{}/test", rule["rule_id"].as_str().unwrap());
-    let fired = server.call("POST", &test, &shop.key, None).await.json();
-    assert!(fired["alert_id"].is_string(), "{fired}");
+    firing(&server, &shop).await;
     let answer = server.call("GET", "/api/v1/dashboard/alerts/summary", &shop.key, None).await.json();
     has_exactly(&answer, "success data");
     has_exactly(
@@ -203,27 +207,66 @@ async fn a_socket_answers_and_pushes_what_it_is_subscribed_to() {
     assert_eq!(ask(&mut socket, &json!({"type": "nonsense"})).await["type"], "error");
     assert_eq!(ask(&mut socket, &json!({"type": "subscribe"})).await["type"], "subscription_confirmed");
 
-    let message = |topic, body: &str| LiveMessage { topic, body: body.into() };
-    let bus = server.ps.live_bus();
-    let theirs = neighbour.id.parse().unwrap();
-    bus.publish(theirs, vec![message(LiveTopic::Event, "{\"id\":\"theirs\"}")]).await.unwrap();
-    let ours = shop.id.parse().unwrap();
-    bus.publish(ours, vec![message(LiveTopic::Event, "{\"id\":\"ours\"}")]).await.unwrap();
+    sent(&server, &neighbour, "2026-01-15T11:59:00Z", "/theirs", 200, 1).await;
+    sent(&server, &shop, "2026-01-15T11:59:00Z", "/ours", 503, 7).await;
     let pushed = next(&mut socket).await;
-    assert_eq!((&pushed["type"], &pushed["data"]["id"]), (&json!("event"), &json!("ours")));
+    has_exactly(&pushed, "type data missed timestamp");
+    has_exactly(
+        &pushed["data"],
+        "id event_type timestamp status_code duration_ms source payload event_metadata",
+    );
+    assert_eq!((&pushed["type"], &pushed["data"]["status_code"]), (&json!("event"), &json!(503)));
 
     let unsubscribed = ask(&mut socket, &json!({"type": "unsubscribe", "subscription": "events"})).await;
     assert_eq!(unsubscribed["type"], "unsubscription_confirmed");
     assert_eq!(unsubscribed["subscriptions"], json!(["alerts"]));
-    let both = vec![message(LiveTopic::Event, "{}"), message(LiveTopic::Alert, "{\"id\":\"a\"}")];
-    bus.publish(ours, both).await.unwrap();
-    assert_eq!(next(&mut socket).await["type"], "alert");
+    firing(&server, &shop).await;
+    let pushed = next(&mut socket).await;
+    has_exactly(
+        &pushed["data"],
+        "id title message severity status triggered_at resolved_at duration_minutes alert_rule_id rule_name \
+         notifications_sent notification_failures",
+    );
+    assert_eq!((&pushed["type"], &pushed["data"]["status"]), (&json!("alert"), &json!("active")));
+    assert_eq!(
+        ask(&mut socket, &json!({"type": "heartbeat"})).await["type"],
+        "heartbeat_response",
+        "no event"
+    );
 
     let stats = server.call("GET", "/api/v1/dashboard/connections/stats", &shop.key, None).await.json();
     has_exactly(&stats, "success data timestamp");
     assert_eq!(stats["data"]["total_connections"], 1);
     let stats = server.call("GET", "/api/v1/dashboard/connections/stats", &neighbour.key, None).await.json();
     assert_eq!(stats["data"]["total_connections"], 0, "only the caller's own");
+}
+
+#[tokio::test]
+async fn a_key_that_cannot_read_alerts_is_not_told_of_them() {
+    let server = Server::start().await;
+    let shop = server.tenant("shop").await;
+    let owner = server.owner(&shop).await;
+    let body = json!({"name": "reader", "scopes": ["events:read"]});
+    let made = server.call("POST", "/api/v2/keys", &owner, Some(&body)).await.json();
+    let key = format!("key:{}", made["key"].as_str().unwrap());
+    let address = listening(&server).await;
+    let path = format!("/api/v1/dashboard/ws/{}", shop.id);
+    let mut socket = open(address, &path, Some(&key)).await.unwrap();
+    for refused in [
+        json!({"type": "subscribe", "subscription": "alerts"}),
+        json!({"type": "get_data", "data_type": "alerts"}),
+    ] {
+        assert_eq!(ask(&mut socket, &refused).await["type"], "error", "{refused}");
+    }
+    let confirmed = ask(&mut socket, &json!({"type": "subscribe"})).await;
+    assert_eq!(confirmed["subscriptions"], json!(["events"]));
+    firing(&server, &shop).await;
+    assert_eq!(next(&mut socket).await["type"], "event");
+    assert_eq!(
+        ask(&mut socket, &json!({"type": "heartbeat"})).await["type"],
+        "heartbeat_response",
+        "no alert"
+    );
 }
 
 #[tokio::test]
