@@ -170,6 +170,14 @@ impl Builder {
         self
     }
 
+    /// Uses PostgreSQL with this configuration: schema, roles, pool and timeouts. A schema in the URL wins.
+    #[cfg(feature = "postgres")]
+    #[must_use]
+    pub fn with_postgres_config(mut self, config: pulsestream_postgres::PostgresConfig) -> Self {
+        self.stores.postgres_config = Some(config);
+        self
+    }
+
     /// Uses these settings for accounts.
     #[must_use]
     pub fn with_auth_settings(mut self, settings: AuthSettings) -> Self {

@@ -52,6 +52,8 @@ pub use pulsestream_core::{Error, ErrorKind, FieldError, Result, Retry};
 pub use pulsestream_embedded::{Backup, BackupProgress};
 #[cfg(feature = "notify")]
 pub use pulsestream_notify as notify;
+#[cfg(feature = "postgres")]
+pub use pulsestream_postgres as postgres;
 pub use rules::Rules;
 pub use status::{ComponentStatus, Status};
 pub use tenant::Tenant;

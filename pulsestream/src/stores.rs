@@ -46,6 +46,9 @@ pub(crate) struct Stores {
     pub(crate) ingest_queue: Option<Arc<dyn IngestQueue>>,
     #[cfg(feature = "postgres")]
     postgres: Option<pulsestream_postgres::Postgres>,
+    /// How PostgreSQL is used, when not by the defaults.
+    #[cfg(feature = "postgres")]
+    pub(crate) postgres_config: Option<pulsestream_postgres::PostgresConfig>,
     /// The limiter in Redis, when it is the one in use.
     #[cfg(feature = "redis")]
     redis_limiter: Option<Arc<pulsestream_redis::RedisRateLimiter>>,
@@ -118,7 +121,7 @@ pub(crate) async fn open(
         open_redis(&mut stores, redis, url, settings, env).await?;
     }
     if !stores.is_complete() {
-        open_primary(&mut stores, &url.primary, env).await?;
+        open_primary(&mut stores, url, env).await?;
     }
     let missing =
         || Error::new(ErrorKind::Internal, "pulsestream.open", "the backend opened no store of a kind");
@@ -156,27 +159,26 @@ pub(crate) async fn open(
     })
 }
 
-async fn open_primary(stores: &mut Stores, primary: &PrimaryStore, env: &Env) -> Result<()> {
-    match primary {
+async fn open_primary(stores: &mut Stores, url: &StoreUrl, env: &Env) -> Result<()> {
+    match &url.primary {
         PrimaryStore::Memory => {
             stores.event_store.get_or_insert_with(|| Arc::new(MemoryEventStore::new()));
             stores.key_value.get_or_insert_with(|| Arc::new(MemoryKeyValue::new()));
             Ok(())
         }
         PrimaryStore::Folder(path) => open_folder(stores, path, env).await,
-        PrimaryStore::Postgres(url) => open_postgres(stores, url, env).await,
+        PrimaryStore::Postgres(place) => open_postgres(stores, place, url.schema.as_deref(), env).await,
     }
 }
 
 /// Connects to PostgreSQL, which keeps everything that was not given.
 #[cfg(feature = "postgres")]
-async fn open_postgres(stores: &mut Stores, url: &str, env: &Env) -> Result<()> {
-    let postgres = pulsestream_postgres::Postgres::connect(
-        url,
-        pulsestream_postgres::PostgresConfig::default(),
-        env.clone(),
-    )
-    .await?;
+async fn open_postgres(stores: &mut Stores, url: &str, schema: Option<&str>, env: &Env) -> Result<()> {
+    let mut config = stores.postgres_config.take().unwrap_or_default();
+    if let Some(schema) = schema {
+        config.schema = schema.parse()?;
+    }
+    let postgres = pulsestream_postgres::Postgres::connect(url, config, env.clone()).await?;
     if stores.event_store.is_none() {
         stores.event_store = Some(postgres.event_store().await?);
     }
@@ -191,7 +193,7 @@ async fn open_postgres(stores: &mut Stores, url: &str, env: &Env) -> Result<()> 
 }
 
 #[cfg(not(feature = "postgres"))]
-async fn open_postgres(_stores: &mut Stores, _url: &str, _env: &Env) -> Result<()> {
+async fn open_postgres(_stores: &mut Stores, _url: &str, _schema: Option<&str>, _env: &Env) -> Result<()> {
     Err(without_backend("postgres"))
 }
 

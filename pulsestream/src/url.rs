@@ -12,6 +12,7 @@ use pulsestream_core::{Error, Result};
 /// | `memory:` | everything in memory, gone at the end |
 /// | `./events`, `file:/var/lib/events` | a folder on disk |
 /// | `postgres://user@host/db` | PostgreSQL |
+/// | the same with `?schema=shop` | in a schema of its own; `pulsestream` otherwise |
 /// | any of them with `?redis=redis://host` | and Redis for rate limits, cache and live bus |
 /// | and with `&redis_prefix=shop` | under a key prefix of its own |
 /// | and with `&queue=redis` | and an ingest queue in that Redis in front of the store |
@@ -19,6 +20,8 @@ use pulsestream_core::{Error, Result};
 pub struct StoreUrl {
     /// Where events, rules, alerts and accounts are kept.
     pub primary: PrimaryStore,
+    /// The schema in PostgreSQL, when it is not `pulsestream`.
+    pub schema: Option<String>,
     /// URL of a Redis, when one is used.
     pub redis: Option<String>,
     /// What the keys in that Redis start with, when it is not `pulsestream`: applications that share a Redis need one each.
@@ -85,7 +88,7 @@ impl FromStr for StoreUrl {
 
     fn from_str(text: &str) -> Result<Self> {
         let refuse = |message: &str| Err(Error::invalid("store_url.parse", "", "invalid_store_url", message));
-        let RedisPart { main, url: redis, prefix: redis_prefix, queue } = take_redis(text.trim())?;
+        let Parts { main, schema, redis, redis_prefix, queue } = take_parts(text.trim())?;
         let primary = match main.split_once(':') {
             _ if main.is_empty() => {
                 return refuse(
@@ -107,46 +110,51 @@ impl FromStr for StoreUrl {
             }
             _ => PrimaryStore::Folder(PathBuf::from(main)),
         };
-        Ok(Self { primary, redis, redis_prefix, queue })
+        if schema.is_some() && !matches!(primary, PrimaryStore::Postgres(_)) {
+            return refuse("schema= is for postgres:// only");
+        }
+        Ok(Self { primary, schema, redis, redis_prefix, queue })
     }
 }
 
-/// What is said about Redis in the query of a URL, and the URL without it.
+/// What the query of a URL says to us, and the URL without it.
 #[derive(Default)]
-struct RedisPart {
+struct Parts {
     main: String,
-    url: Option<String>,
-    prefix: Option<String>,
+    schema: Option<String>,
+    redis: Option<String>,
+    redis_prefix: Option<String>,
     queue: bool,
 }
 
-/// Takes `redis=URL`, `redis_prefix=NAME` and `queue=redis` out of the query of a URL.
-fn take_redis(text: &str) -> Result<RedisPart> {
+/// Takes `schema=NAME`, `redis=URL`, `redis_prefix=NAME` and `queue=redis` out of the query of a URL.
+fn take_parts(text: &str) -> Result<Parts> {
     let refuse =
         |message: &'static str| Err(Error::invalid("store_url.parse", "", "invalid_store_url", message));
     let (main, query) = text.split_once('?').unwrap_or((text, ""));
-    let mut part = RedisPart { main: main.to_owned(), ..RedisPart::default() };
+    let mut parts = Parts { main: main.to_owned(), ..Parts::default() };
     let mut others = Vec::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         match pair.split_once('=') {
-            Some(("redis", value)) => part.url = Some(percent_decode(value)),
-            Some(("redis_prefix", value)) => part.prefix = Some(percent_decode(value)),
-            Some(("queue", "redis")) => part.queue = true,
+            Some(("schema", value)) => parts.schema = Some(percent_decode(value)),
+            Some(("redis", value)) => parts.redis = Some(percent_decode(value)),
+            Some(("redis_prefix", value)) => parts.redis_prefix = Some(percent_decode(value)),
+            Some(("queue", "redis")) => parts.queue = true,
             Some(("queue", _)) => return refuse("the queue is kept in Redis: give queue=redis"),
             _ => others.push(pair),
         }
     }
     if !others.is_empty() {
-        part.main = format!("{main}?{}", others.join("&"));
+        parts.main = format!("{main}?{}", others.join("&"));
     }
-    match &part.url {
+    match &parts.redis {
         Some(url) if !(url.starts_with("redis://") || url.starts_with("rediss://")) => {
             refuse("redis= takes a URL such as redis://localhost:6379")
         }
-        None if part.queue || part.prefix.is_some() => {
+        None if parts.queue || parts.redis_prefix.is_some() => {
             refuse("queue= and redis_prefix= need redis=redis://host too")
         }
-        _ => Ok(part),
+        _ => Ok(parts),
     }
 }
 
@@ -187,6 +195,9 @@ mod tests {
         assert_eq!(url.primary, PrimaryStore::Postgres("postgres://u:p@h/d?sslmode=require".into()));
         assert_eq!(url.redis.as_deref(), Some("redis://r:6379"));
         assert!(!url.queue);
+        let url = parse("postgres://h/d?schema=shop&sslmode=require");
+        assert_eq!(url.primary, PrimaryStore::Postgres("postgres://h/d?sslmode=require".into()));
+        assert_eq!(url.schema.as_deref(), Some("shop"));
         let url = parse("postgres://h/d?queue=redis&redis=redis://r&redis_prefix=shop");
         assert!(url.queue);
         assert_eq!(url.redis_prefix.as_deref(), Some("shop"));
@@ -200,6 +211,7 @@ mod tests {
             ("redis://h", "?redis="),
             ("x?redis=y", "redis://"),
             ("x?queue=redis", "redis=redis://host"),
+            ("x?schema=shop", "postgres://"),
             ("x?redis_prefix=a", "redis=redis://host"),
             ("x?redis=redis://h&queue=disk", "queue=redis"),
         ] {

@@ -11,7 +11,7 @@ use pulsestream::core::query::{AggregateQuery, Measure};
 use pulsestream::prelude::*;
 
 use crate::live::{id_of, next};
-use crate::server::{joint, servers};
+use crate::server::{joint, own_schema, servers};
 
 fn event(id: &str, ps: &PulseStream) -> Event {
     let mut event = Event::new(EventId::new(id).unwrap(), "order_failed", ps.env().now());
@@ -159,16 +159,21 @@ async fn in_memory_with_redis() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_two_nodes_in_postgres() {
     let Some((postgres, _)) = servers() else { return };
-    let first = PulseStream::open(&postgres).await.unwrap();
-    let second = PulseStream::open(&postgres).await.unwrap();
+    let url = own_schema(&postgres);
+    let first = PulseStream::open(&url).await.unwrap();
+    let second = PulseStream::open(&url).await.unwrap();
     use_it(&first, &first.clone()).await;
+    let tenant = TenantId::from_name("shop");
+    let mut feed = second.tenant(tenant).live().await.unwrap();
+    first.tenant(tenant).ingest(event("e1", &first)).await.unwrap();
+    assert_eq!(id_of(next(&mut feed).await), "e1", "stored on one node, seen on the other");
     close(&[&first, &second]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_two_nodes_in_postgres_with_redis() {
     let Some((postgres, redis)) = servers() else { return };
-    let url = joint(&postgres, &redis);
+    let url = joint(&own_schema(&postgres), &redis);
     let first = PulseStream::open(&url).await.unwrap();
     let second = PulseStream::open(&url).await.unwrap();
     use_it(&first, &second).await;
@@ -179,7 +184,7 @@ async fn on_two_nodes_in_postgres_with_redis() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_two_nodes_with_a_queue_in_front() {
     let Some((postgres, redis)) = servers() else { return };
-    let url = format!("{}&queue=redis", joint(&postgres, &redis));
+    let url = format!("{}&queue=redis", joint(&own_schema(&postgres), &redis));
     let first = PulseStream::open(&url).await.unwrap();
     let second = PulseStream::open(&url).await.unwrap();
     use_it(&first, &second).await;
