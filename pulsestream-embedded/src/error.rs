@@ -42,6 +42,11 @@ impl Fault {
         Self::Corrupt { file: file.to_owned(), offset, reason }
     }
 
+    /// Returns whether the disk or the quota is full.
+    pub(crate) fn is_full(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if classify(source).0 == ErrorKind::StorageFull)
+    }
+
     /// Returns a copy for a second waiter of the same group commit; the cause keeps its kind and text.
     pub(crate) fn share(&self) -> Self {
         let copy = |source: &io::Error| match source.raw_os_error() {

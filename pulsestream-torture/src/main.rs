@@ -1,19 +1,30 @@
-//! Kills the embedded store at random and checks what is left.
+//! Does to the embedded store what disks, kernels and administrators do, and checks what is left.
 //!
 //! `cargo run --release -p pulsestream-torture -- kill9 --cycles 2000`
 //! `cargo run --release -p pulsestream-torture -- alerting --cycles 500`
+//!
+//! `all` runs a short version of what concerns the store, as `cargo xtask test` does.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that reports")]
 
 mod alerting;
 mod check;
 mod child;
 mod kill9;
+mod ledger;
+mod limits;
 mod load;
+mod mount;
+mod power;
+mod process;
+mod script;
+mod trace;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use pulsestream_core::Result;
 
 #[derive(Debug, Parser)]
 #[command(about)]
@@ -24,7 +35,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Appends in a child process, kills it with SIGKILL at a random moment, and checks; one time in five kills the recovery too.
+    /// Appends, deletes and retains in a child process, kills it with SIGKILL at a random moment, and checks; one time in five kills
+    /// the recovery too.
     Kill9 {
         /// How often.
         #[arg(long, default_value_t = 100)]
@@ -63,6 +75,31 @@ enum Command {
         /// After how many ticks to come to an end.
         ticks: Option<u64>,
     },
+    /// Kills a child before each of its system calls that changes a file; needs strace.
+    Kills {
+        /// Only every so many of them.
+        #[arg(long, default_value_t = 1)]
+        stride: u64,
+    },
+    /// Fails each system call that changes a file, with EIO and ENOSPC, once and for good; needs strace.
+    Failures {
+        /// Only every so many of them.
+        #[arg(long, default_value_t = 1)]
+        stride: u64,
+    },
+    /// Stops an ext4 file system under a child, without what was not synced; needs root and loop devices.
+    Power {
+        /// How often.
+        #[arg(long, default_value_t = 20)]
+        cycles: u64,
+        /// Chooses the moments.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+    /// A full disk (needs root), few file handles, slow syncs, and several processes that want one folder.
+    Limits,
+    /// A short version of every part.
+    All,
     /// The child of `kill9`.
     #[command(hide = true)]
     Child {
@@ -71,6 +108,54 @@ enum Command {
         /// Number of the first event.
         start: u64,
     },
+    /// The child of the parts that trace.
+    #[command(hide = true)]
+    Script {
+        /// The store.
+        folder: PathBuf,
+        /// Number of the first event.
+        start: u64,
+    },
+    /// The child that fills a disk.
+    #[command(hide = true)]
+    Fill {
+        /// The store.
+        folder: PathBuf,
+        /// Not used.
+        start: u64,
+    },
+    /// The child with many clients.
+    #[command(hide = true)]
+    Crowd {
+        /// The store.
+        folder: PathBuf,
+        /// Not used.
+        start: u64,
+    },
+    /// The child that wants a folder for itself.
+    #[command(hide = true)]
+    Owner {
+        /// The store.
+        folder: PathBuf,
+        /// Number of the first event.
+        start: u64,
+    },
+}
+
+/// What every change must pass.
+fn all() -> Result<()> {
+    kill9::run(100, 1, None)?;
+    trace::kills(9)?;
+    trace::failures(29)?;
+    power::run(3, 1)?;
+    limits(2, Duration::from_millis(200))
+}
+
+fn limits(rounds: u64, delay: Duration) -> Result<()> {
+    limits::full_disk()?;
+    limits::few_handles()?;
+    limits::slow_disk(delay)?;
+    limits::owners(rounds)
 }
 
 fn main() -> ExitCode {
@@ -80,7 +165,16 @@ fn main() -> ExitCode {
         Command::AlertingChild { folder, sink, start, gap, ticks } => {
             alerting::run_child(&folder, &sink, start, gap, ticks)
         }
+        Command::Kills { stride } => trace::kills(stride),
+        Command::Failures { stride } => trace::failures(stride),
+        Command::Power { cycles, seed } => power::run(cycles, seed),
+        Command::Limits => limits(20, Duration::from_secs(2)),
+        Command::All => all(),
         Command::Child { folder, start } => child::run(&folder, start),
+        Command::Script { folder, start } => script::run(&folder, start),
+        Command::Fill { folder, .. } => limits::fill(&folder),
+        Command::Crowd { folder, .. } => limits::crowd(&folder),
+        Command::Owner { folder, start } => limits::owner(&folder, start),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,4 +1,4 @@
-//! Development tasks: `cargo xtask lint | policy | test | services | schemathesis | ci | help`.
+//! Development tasks: `cargo xtask lint | policy | test | torture | services | schemathesis | ci | help`.
 //!
 //! Continuous integration runs exactly these commands, so what passes here passes there.
 #![allow(
@@ -20,6 +20,7 @@ mod schemathesis;
 mod services;
 mod spdx;
 mod test;
+mod torture;
 
 use std::process::ExitCode;
 
@@ -31,8 +32,9 @@ usage: cargo xtask <task>
   ci                 lint, then test: what continuous integration runs
   lint               formatting, dependency policy, clippy, documentation, feature checks
   policy             only the dependency policy: licences, banned crates, sources, the shape of the workspace
-  test               every test and every example, against a real PostgreSQL and a real Redis
+  test               every test and every example, against a real PostgreSQL and a real Redis, then a short torture
   test -- ARGS       `cargo test ARGS` against the same servers, for example: test -- -p pulsestream-redis lease
+  torture            only the short torture: kills, failing system calls, power loss, full disks
   services           start both servers, print `export` lines, stay until ctrl-c
   schemathesis       tests the program against its OpenAPI documents (needs python3); `schemathesis -- --examples 200`
   help               this text
@@ -64,6 +66,7 @@ fn dispatch(arguments: &[String]) -> Result<()> {
         ["test", "--", extra @ ..] => test::test(extra),
         ["schemathesis"] => schemathesis::check(&[]),
         ["schemathesis", "--", extra @ ..] => schemathesis::check(extra),
+        ["torture"] => torture::torture(),
         ["services"] => services::stay(),
         [services::KEEPER_TASK] => services::keep(),
         [] | ["help" | "--help" | "-h"] => {

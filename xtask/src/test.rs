@@ -8,6 +8,7 @@ use crate::command::{Result, Step, capture, cargo, run, run_steps, workspace_roo
 use crate::graph::{Graph, target_directory};
 use crate::lint::WORKSPACE;
 use crate::services::Services;
+use crate::torture;
 
 const EXAMPLES_PACKAGE: &str = "pulsestream-examples";
 
@@ -18,8 +19,11 @@ const EXAMPLE_LIMIT: Duration = Duration::from_secs(120);
 const EXAMPLES_NOT_RUN: &[(&str, &str)] = &[];
 
 /// Everything a change must pass; a suite in another language is one more line.
-const STEPS: &[Step<Services>] =
-    &[Step { name: "cargo test", run: cargo_test }, Step { name: "examples", run: examples }];
+const STEPS: &[Step<Services>] = &[
+    Step { name: "cargo test", run: cargo_test },
+    Step { name: "examples", run: examples },
+    Step { name: "torture", run: |_| torture::torture() },
+];
 
 /// Runs all steps, or `cargo test` with the given arguments.
 pub(crate) fn test(extra: &[&str]) -> Result<()> {

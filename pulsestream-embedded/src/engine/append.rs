@@ -213,8 +213,10 @@ impl Leader {
             if work.stop || engine.is_poisoned() {
                 return Err(Fault::Closed);
             }
-            if work.last_error.is_some() {
-                return Err(Fault::Full { queue: "sealing" });
+            match &work.last_error {
+                Some(fault) if fault.is_full() => return Err(fault.share()),
+                Some(_) => return Err(Fault::Full { queue: "sealing" }),
+                None => {}
             }
             work = engine.work_changed.wait(work).unwrap_or_else(PoisonError::into_inner);
         }

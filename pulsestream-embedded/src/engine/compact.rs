@@ -24,6 +24,7 @@ impl Engine {
     /// Those of the disk; the segments stay as they were.
     pub(crate) fn compact_all(&self) -> FaultResult<()> {
         while !self.is_stopping() && self.compact_once()? {}
+        self.reserve.refill(&self.storage);
         Ok(())
     }
 
@@ -40,7 +41,11 @@ impl Engine {
             manifest.next_segment += 1;
             (segments[chosen].to_vec(), number)
         };
-        self.rewrite(&inputs, number)?;
+        match inputs.as_slice() {
+            // Only this kind of rewriting makes room for certain.
+            [_] => self.with_reserve(|| self.rewrite(&inputs, number))?,
+            _ => self.rewrite(&inputs, number)?,
+        }
         drop(rewriting);
         Ok(true)
     }

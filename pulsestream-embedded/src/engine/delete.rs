@@ -21,7 +21,7 @@ impl Engine {
     ) -> FaultResult<u64> {
         // Before sealing, so that no compaction moves rows between selection and deletion.
         let _rewriting = held(&self.rewriting);
-        self.seal_now(group)?;
+        self.seal_with_reserve(group)?;
         let mut manifest = held(&self.manifest);
         let view = self.view();
         let mut next = manifest.clone();
@@ -46,7 +46,7 @@ impl Engine {
         if deleted == 0 {
             return Ok(0);
         }
-        self.store_manifest(&mut manifest, next)?;
+        self.with_reserve(|| self.store_manifest(&mut manifest, next.clone()))?;
         self.change_view(|view| {
             for segment in &mut view.segments {
                 if let Some(with_dropped) = changed.iter().find(|changed| changed.name() == segment.name()) {

@@ -5,6 +5,7 @@ mod backup;
 mod compact;
 mod delete;
 mod open;
+mod reserve;
 mod seal;
 mod worker;
 
@@ -19,6 +20,7 @@ pub(crate) use append::{Job, Leader};
 pub(crate) use open::open;
 pub(crate) use worker::Workers;
 
+use self::reserve::Reserve;
 use crate::cache::Cache;
 use crate::config::EmbeddedConfig;
 use crate::error::{Fault, FaultResult};
@@ -46,6 +48,7 @@ pub(crate) struct Engine {
     manifest: Mutex<Manifest>,
     /// Everything before this position is in segments.
     sealed: AtomicU64,
+    reserve: Reserve,
     /// Whoever rewrites or deletes rows of segments holds it; sealing does not.
     rewriting: Mutex<()>,
     /// Position after the last visible event of each partition.
@@ -75,7 +78,7 @@ struct Work {
     seal: bool,
     compact: bool,
     stop: bool,
-    last_error: Option<String>,
+    last_error: Option<Fault>,
 }
 
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -117,7 +120,7 @@ impl Engine {
 
     /// Returns the last failure of the store's own threads, until they succeed again.
     pub(crate) fn maintenance_error(&self) -> Option<String> {
-        held(&self.work).last_error.clone()
+        held(&self.work).last_error.as_ref().map(ToString::to_string)
     }
 
     /// Returns the position after the last visible event of a partition.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, RwLock};
 use pulsestream_core::env::Env;
 
 use super::backup::UNFINISHED;
+use super::reserve::Reserve;
 use super::{Engine, Leader, View, Work};
 use crate::cache::Cache;
 use crate::config::EmbeddedConfig;
@@ -69,6 +70,7 @@ pub(crate) fn open(
     let hasher = IdHasher::new(manifest.hash_key);
     let engine = Arc::new(Engine {
         cache: Arc::new(Cache::new(config.cache_bytes)),
+        reserve: Reserve::open(&storage, config.log_file_bytes),
         storage,
         config,
         env,

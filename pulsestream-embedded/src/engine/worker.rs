@@ -113,7 +113,7 @@ impl Engine {
                 Err(Fault::Closed) => return,
                 Err(fault) => {
                     tracing::warn!(%fault, "maintenance of the store failed");
-                    work.last_error = Some(fault.to_string());
+                    work.last_error = Some(fault);
                 }
             }
             failed = work.last_error.is_some();

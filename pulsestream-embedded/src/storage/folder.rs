@@ -1,10 +1,11 @@
 //! The file system of the operating system.
 
+use std::collections::BTreeMap;
 use std::fs::{DirBuilder, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::OFlags;
 
@@ -14,16 +15,36 @@ use super::{File, Lock, OpenMode, Storage};
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
+    /// Sub-folders that are open to be synced. They stay open: a sync that fails for want of a file handle would look like a disk
+    /// that fails.
+    directories: Mutex<BTreeMap<String, std::fs::File>>,
 }
 
 impl Folder {
     /// Names the folder; nothing is opened or created yet.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into() }
+        Self { path: path.into(), directories: Mutex::default() }
     }
 
     fn path(&self, name: &str) -> PathBuf {
         if name.is_empty() { self.path.clone() } else { self.path.join(name) }
+    }
+
+    fn with_directory(
+        &self,
+        directory: &str,
+        work: impl FnOnce(&std::fs::File) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut directories = self.directories.lock().unwrap_or_else(PoisonError::into_inner);
+        match directories.get(directory) {
+            Some(opened) => work(opened),
+            None => {
+                let opened = std::fs::File::open(self.path(directory))?;
+                let outcome = work(&opened);
+                directories.insert(directory.to_owned(), opened);
+                outcome
+            }
+        }
     }
 
     fn options() -> OpenOptions {
@@ -87,15 +108,15 @@ impl Storage for Folder {
             std::fs::File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
         }
         let kind = std::fs::symlink_metadata(&place)?.file_type();
-        if kind.is_dir() || (directory.is_empty() && place.is_dir()) {
-            Ok(())
-        } else {
-            Err(io::Error::from(io::ErrorKind::NotADirectory))
+        let is_folder = kind.is_dir() || (directory.is_empty() && place.is_dir());
+        if !is_folder {
+            return Err(io::Error::from(io::ErrorKind::NotADirectory));
         }
+        self.with_directory(directory, |_| Ok(()))
     }
 
     fn sync_dir(&self, directory: &str) -> io::Result<()> {
-        std::fs::File::open(self.path(directory))?.sync_all()
+        self.with_directory(directory, std::fs::File::sync_all)
     }
 
     fn place(&self) -> Option<&Path> {

@@ -24,6 +24,7 @@ struct State {
     pending_names: Vec<NameChange>,
     operations: u64,
     power_left: Option<u64>,
+    capacity: Option<u64>,
     owner: u64,
     locked: Arc<()>,
 }
@@ -77,6 +78,11 @@ impl SimFs {
     /// Lets `operations` more writing operations happen; the next one and all calls after it fail.
     pub fn cut_power_after(&self, operations: u64) {
         held(&self.0).power_left = Some(operations);
+    }
+
+    /// Lets all files together have so many bytes; what would make them longer fails with ENOSPC.
+    pub fn limit_bytes(&self, bytes: Option<u64>) {
+        held(&self.0).capacity = bytes;
     }
 
     /// Returns how many writing operations happened.
@@ -148,6 +154,15 @@ impl SimFs {
         }
         state.operations += 1;
         Ok(state)
+    }
+
+    /// Refuses to make a file longer than there is room for.
+    fn make_longer(state: &State, inode: &Mutex<Inode>, bytes: u64) -> io::Result<()> {
+        let Some(capacity) = state.capacity else { return Ok(()) };
+        let has = held(inode).content.len() as u64;
+        let all: u64 = state.names.values().map(|inode| held(inode).content.len() as u64).sum();
+        let fits = bytes <= has || all - has + bytes <= capacity;
+        if fits { Ok(()) } else { Err(io::Error::from_raw_os_error(28)) }
     }
 
     fn powered(&self) -> io::Result<MutexGuard<'_, State>> {
@@ -305,7 +320,9 @@ impl File for SimFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        drop(self.fs.spend()?);
+        let state = self.fs.spend()?;
+        SimFs::make_longer(&state, &self.inode, offset + bytes.len() as u64)?;
+        drop(state);
         let mut inode = held(&self.inode);
         apply(&mut inode.content, offset as usize, bytes);
         inode.pending.push(Change::Write(offset as usize, bytes.to_vec()));
@@ -318,7 +335,9 @@ impl File for SimFile {
     }
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
-        drop(self.fs.spend()?);
+        let state = self.fs.spend()?;
+        SimFs::make_longer(&state, &self.inode, bytes)?;
+        drop(state);
         let mut inode = held(&self.inode);
         inode.content.resize(bytes as usize, 0);
         inode.pending.push(Change::Length(bytes as usize));

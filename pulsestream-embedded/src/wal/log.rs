@@ -216,6 +216,12 @@ impl Wal {
         Ok(())
     }
 
+    /// Gives the room of files that wait to be used again back to the disk; returns whether there was one.
+    pub(crate) fn remove_spares(&mut self) -> bool {
+        let spares = std::mem::take(&mut self.spares);
+        spares.iter().filter(|spare| self.storage.remove(spare).is_ok()).count() > 0
+    }
+
     /// After a failed write the bytes behind the last good frame are unknown: the next frame goes to a fresh file, whose
     /// header says where it starts, so recovery never reads them.
     fn abandon(&mut self, source: io::Error) -> Fault {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use pulsestream_core::env::Env;
 use pulsestream_core::event::Event;
 use pulsestream_core::id::{EventId, TenantId};
-use pulsestream_core::ports::event_store::{AppendOptions, EventStore};
+use pulsestream_core::ports::event_store::{AppendOptions, DeleteSelection, EventStore};
 use pulsestream_core::query::FindQuery;
 use pulsestream_core::testkit::{EventGenerator, block_on};
-use pulsestream_core::time::Timestamp;
+use pulsestream_core::time::{TimeRange, Timestamp};
 use pulsestream_core::{ErrorKind, Retry};
 use pulsestream_embedded::storage::{Fail, FaultyStorage, OpenMode, Operation, SimFs, Storage};
 use pulsestream_embedded::{EmbeddedConfig, EmbeddedStore};
@@ -108,6 +108,40 @@ fn a_full_disk_refuses_and_then_resumes() {
 }
 
 #[test]
+fn a_full_disk_can_be_emptied() {
+    let fs = SimFs::new();
+    let config = EmbeddedConfig {
+        log_file_bytes: 64 << 10,
+        seal_events: 100,
+        segment_events: 100,
+        ..EmbeddedConfig::default()
+    };
+    let (env, _) = Env::manual(Timestamp::from_seconds(1_800_000_000), 1);
+    let store = EmbeddedStore::open_storage(Arc::new(fs.clone()), config, env, false).unwrap();
+    let mut generator = EventGenerator::new(1);
+    append(&store, (0..50).map(|_| generator.event()).collect()).unwrap();
+    let taken: u64 = fs.files().into_iter().map(|(_, bytes)| bytes).sum();
+    fs.limit_bytes(Some(taken + (100 << 10)));
+    for round in 0..3 {
+        let refused = loop {
+            let batch: Vec<Event> = (0..20).map(|_| generator.event()).collect();
+            if let Err(error) = append(&store, batch) {
+                break error;
+            }
+        };
+        assert_eq!(refused.kind(), ErrorKind::StorageFull, "round {round}: {refused}");
+        let held = ids(&store);
+        assert!(held.len() > 50, "round {round}: {}", held.len());
+        let everything = DeleteSelection::Matching { range: TimeRange::ALL, filter: None };
+        let deleted = block_on(store.delete(tenant(), &everything));
+        assert_eq!(deleted.unwrap(), held.len() as u64, "round {round}: deleting works on a full disk");
+        assert_eq!(ids(&store), []);
+        store.maintain().unwrap();
+    }
+    assert!(block_on(store.check()).unwrap().writable);
+}
+
+#[test]
 fn a_failed_sync_stops_writes_until_the_store_is_opened_again() {
     let fs = SimFs::new();
     let faulty = Arc::new(FaultyStorage::new(Arc::new(fs.clone())));
@@ -188,7 +222,7 @@ fn clocks_that_jump_change_nothing() {
         append(&store, vec![generator.event()]).unwrap();
         assert_eq!(ids(&store).len(), 22);
         let newest: Vec<EventId> = ids(&store).split_off(20);
-        let newest = pulsestream_core::ports::event_store::DeleteSelection::Ids(newest);
+        let newest = DeleteSelection::Ids(newest);
         assert_eq!(block_on(store.delete(tenant(), &newest)).unwrap(), 2);
     }
 }

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::command::{Result, is_ci};
+use crate::command::{Result, capture, is_ci};
 
 /// The task under which the keeper is started; not for people.
 pub(crate) const KEEPER_TASK: &str = "keep-services";
@@ -149,6 +149,12 @@ fn start(server: &Server, folder: &Folder) -> Result<Started> {
         }
         attempt += 1;
     }
+}
+
+/// Installs a Debian package that tests need.
+pub(crate) fn install(package: &str) -> Result<()> {
+    let user = capture(Command::new("id").arg("-u"))?;
+    install::install(package, user.trim() == "0")
 }
 
 /// A temporary folder, removed with all it holds.
