@@ -10,6 +10,7 @@ use pulsestream_core::ports::event_store::{EventStore, Partition};
 use tokio::sync::{Mutex, Notify};
 
 use crate::background::{Stepped, Worker};
+use crate::share::{Share, Turn};
 
 /// Drives the processor of one partition.
 #[derive(Debug)]
@@ -19,6 +20,7 @@ struct AlertingWorker {
     partition: Partition,
     processor: Mutex<AlertingProcessor>,
     holds_lease: AtomicBool,
+    share: Arc<Share>,
     planned: Arc<Notify>,
 }
 
@@ -28,6 +30,8 @@ pub(crate) fn workers(
     settings: ProcessorSettings,
     planned: &Arc<Notify>,
 ) -> Vec<Arc<dyn Worker>> {
+    let (coordinator, env) = (parts.coordinator.clone(), parts.env.clone());
+    let share = Arc::new(Share::new(coordinator, env, parts.holder.clone(), settings.lease_ttl));
     Partition::all()
         .map(|partition| {
             let processor = AlertingProcessor::new(parts.clone(), settings, partition);
@@ -37,6 +41,7 @@ pub(crate) fn workers(
                 partition,
                 processor: Mutex::new(processor),
                 holds_lease: AtomicBool::new(false),
+                share: share.clone(),
                 planned: planned.clone(),
             }) as Arc<dyn Worker>
         })
@@ -50,7 +55,23 @@ impl Worker for AlertingWorker {
     }
 
     async fn step(&self) -> Result<Stepped> {
-        let outcome = self.processor.lock().await.step().await?;
+        let mut processor = self.processor.lock().await;
+        match self.share.turn(self.partition).await? {
+            Turn::Work => {}
+            turn => {
+                if turn == Turn::GiveBack {
+                    tracing::info!(worker = self.name, "given back: this process has more than its share");
+                    processor.stop().await?;
+                    self.share.without(self.partition).await;
+                }
+                self.holds_lease.store(false, Ordering::Relaxed);
+                return Ok(Stepped::default());
+            }
+        }
+        let outcome = processor.step().await?;
+        if !outcome.holds_lease {
+            self.share.without(self.partition).await;
+        }
         self.holds_lease.store(outcome.holds_lease, Ordering::Relaxed);
         if outcome.deliveries > 0 {
             self.planned.notify_one();
@@ -72,6 +93,7 @@ impl Worker for AlertingWorker {
     }
 
     async fn stop(&self) -> Result<()> {
-        self.processor.lock().await.stop().await
+        self.processor.lock().await.stop().await?;
+        self.share.leave().await
     }
 }

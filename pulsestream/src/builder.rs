@@ -361,7 +361,9 @@ impl Builder {
         let mut workers: Vec<Arc<dyn Worker>> = vec![news];
         if self.runs_background {
             let planned = Arc::new(Notify::new());
-            workers.extend(alerting::workers(&parts, ProcessorSettings::default(), &planned));
+            let lease_ttl = settings.alerting.lease_ttl;
+            let processors = ProcessorSettings { lease_ttl, ..ProcessorSettings::default() };
+            workers.extend(alerting::workers(&parts, processors, &planned));
             let dispatcher = Dispatcher::new(dispatcher, DispatcherSettings::default());
             workers.push(Arc::new(DeliveryWorker::new(dispatcher, planned)));
             workers.extend(queue::workers(&ingest, &parts.holder, settings.ingest.queue_workers));

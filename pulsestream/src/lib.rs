@@ -35,6 +35,7 @@ mod outbound;
 pub mod prelude;
 mod queue;
 mod rules;
+mod share;
 mod status;
 mod stores;
 mod tenant;

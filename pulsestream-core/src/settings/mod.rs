@@ -181,11 +181,20 @@ pub struct AlertingSettings {
     pub max_instances_per_rule: usize,
     /// Largest output of a template; 64 KiB.
     pub max_template_output_bytes: usize,
+    /// How long a lease on a partition outlives a process that died: within about twice this another works on what it left. A
+    /// process that is held up for longer loses its partitions, and fencing tokens keep it from writing when it wakes up; 6 seconds.
+    #[serde(with = "duration_text")]
+    pub lease_ttl: Duration,
 }
 
 impl Default for AlertingSettings {
     fn default() -> Self {
-        Self { max_rules: 1_000, max_instances_per_rule: 10_000, max_template_output_bytes: 64 * KIB }
+        Self {
+            max_rules: 1_000,
+            max_instances_per_rule: 10_000,
+            max_template_output_bytes: 64 * KIB,
+            lease_ttl: Duration::from_secs(6),
+        }
     }
 }
 
@@ -252,6 +261,7 @@ impl Settings {
         ranges.number("/alerting/max_rules", alerting.max_rules, 1, 100_000);
         ranges.number("/alerting/max_instances_per_rule", alerting.max_instances_per_rule, 1, 1_000_000);
         ranges.number("/alerting/max_template_output_bytes", alerting.max_template_output_bytes, 1, MIB);
+        ranges.span("/alerting/lease_ttl", alerting.lease_ttl, Duration::from_millis(500), 10 * MINUTE);
         ranges.number("/http/max_body_bytes", http.max_body_bytes, 1, GIB);
         ranges.number("/http/max_inflate_ratio", http.max_inflate_ratio, 1, 10_000);
         let mut errors = ranges.0;

@@ -20,7 +20,8 @@ fn defaults_are_valid_and_are_those_of_the_documentation() {
             "queue_workers": 4
         },
         "query": {"max_page_events": 1_000, "max_groups": 10_000, "max_aggregate_range": "400d", "timeout": "30s"},
-        "alerting": {"max_rules": 1_000, "max_instances_per_rule": 10_000, "max_template_output_bytes": 65_536},
+        "alerting": {"max_rules": 1_000, "max_instances_per_rule": 10_000, "max_template_output_bytes": 65_536,
+            "lease_ttl": "6s"},
         "http": {"max_body_bytes": 20_971_520, "max_inflate_ratio": 100}
     });
     assert_eq!(serde_json::to_value(Settings::default()).unwrap(), expected);
@@ -48,7 +49,7 @@ fn every_error_comes_at_once_and_names_the_setting() {
     );
     let error = Settings::from_value(&value).unwrap_err();
     assert!(
-        error.fields()[0].message.contains("valid names are max_instances_per_rule, max_rules"),
+        error.fields()[0].message.contains("valid names are lease_ttl, max_instances_per_rule, max_rules"),
         "{error}"
     );
     assert!(error.fields()[3].message.contains("did you mean `max_batch_events`"), "{error}");

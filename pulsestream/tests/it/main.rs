@@ -8,6 +8,8 @@ mod live;
 #[cfg(feature = "notify")]
 mod mail;
 #[cfg(all(feature = "postgres", feature = "redis"))]
+mod nodes;
+#[cfg(all(feature = "postgres", feature = "redis"))]
 mod server;
 #[cfg(all(feature = "postgres", feature = "redis"))]
 mod sets;

@@ -2,19 +2,11 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Returns the URL of a test server; without one the test passes over loudly, and fails in CI.
-pub(crate) fn server(variable: &str) -> Option<String> {
-    let url = std::env::var(variable).ok().filter(|url| !url.is_empty());
-    if url.is_none() {
-        assert!(std::env::var_os("CI").is_none(), "{variable} is not set: run `cargo xtask test`");
-        println!("PASSED OVER: {variable} is not set; run `cargo xtask test`");
-    }
-    url
-}
+use pulsestream_testtools::server_url;
 
 /// Returns the URLs of the PostgreSQL and the Redis of the test run.
 pub(crate) fn servers() -> Option<(String, String)> {
-    Some((server("PULSESTREAM_TEST_POSTGRES_URL")?, server("PULSESTREAM_TEST_REDIS_URL")?))
+    Some((server_url("PULSESTREAM_TEST_POSTGRES_URL")?, server_url("PULSESTREAM_TEST_REDIS_URL")?))
 }
 
 /// Returns the URL of a schema of its own.

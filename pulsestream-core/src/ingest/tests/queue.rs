@@ -68,15 +68,15 @@ async fn limits_and_refusals_come_before_the_queue() {
     let outcomes =
         queued.fixture.service.ingest_batch(TENANT, events, IngestOptions::default()).await.unwrap();
     assert!(outcomes[1].is_err() && [0, 2, 3].iter().all(|place| outcomes[*place].as_ref().unwrap().queued));
+    let durable = IngestOptions { durability: Some(Durability::Durable), ..IngestOptions::default() };
+    let event = queued.fixture.event("h");
+    let unsafe_queue = queued.fixture.service.ingest(TENANT, event, durable).await.unwrap_err();
+    assert_eq!(unsafe_queue.kind(), ErrorKind::Unsupported, "the memory queue is not durable");
     let month = queued.fixture.batch("f", 28).await.unwrap();
     assert!(month[..27].iter().all(Result::is_ok), "as many as the month has room for");
     assert_eq!(month[27].as_ref().unwrap_err().kind(), ErrorKind::RateLimited);
     assert_eq!(queued.fixture.batch("g", 1).await.unwrap_err().kind(), ErrorKind::RateLimited);
     assert_eq!(queued.queue.depth().await.unwrap().events, 30);
-    let durable = IngestOptions { durability: Some(Durability::Durable), ..IngestOptions::default() };
-    let event = queued.fixture.event("h");
-    let unsafe_queue = queued.fixture.service.ingest(TENANT, event, durable).await.unwrap_err();
-    assert_eq!(unsafe_queue.kind(), ErrorKind::Unsupported, "the memory queue is not durable");
 }
 
 #[tokio::test]
