@@ -19,7 +19,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use pulsestream::{PulseStream, Unlimited};
-use pulsestream_core::env::{Clock, SystemClock};
 use pulsestream_core::event::{Event, JsonObject};
 use pulsestream_core::id::{EventId, TenantId};
 use pulsestream_core::ingest::IngestOptions;
@@ -52,14 +51,13 @@ fn event(ps: &PulseStream) -> Event {
 
 /// Single events a second, from so many callers at once.
 async fn accepts(ps: &PulseStream, tenant: TenantId, callers: usize) -> f64 {
-    let clock = SystemClock;
-    let started = clock.monotonic();
+    let started = ps.env().monotonic();
     let callers: Vec<_> = (0..callers)
         .map(|_| {
             let ps = ps.clone();
             tokio::spawn(async move {
                 let mut count = 0_u32;
-                while SystemClock.monotonic().saturating_sub(started) < ROUND {
+                while ps.env().monotonic().saturating_sub(started) < ROUND {
                     ps.ingest().ingest(tenant, event(&ps), IngestOptions::default()).await.unwrap();
                     count += 1;
                 }
@@ -71,12 +69,12 @@ async fn accepts(ps: &PulseStream, tenant: TenantId, callers: usize) -> f64 {
     for caller in callers {
         total += caller.await.unwrap();
     }
-    f64::from(total) / clock.monotonic().saturating_sub(started).as_secs_f64()
+    f64::from(total) / ps.env().monotonic().saturating_sub(started).as_secs_f64()
 }
 
-/// Empties the queue with one worker and returns events a second.
+/// Empties the queue with so many workers and returns events a second.
 async fn drain(ps: &PulseStream, workers: usize) -> f64 {
-    let started = SystemClock.monotonic();
+    let started = ps.env().monotonic();
     let workers: Vec<_> = (0..workers)
         .map(|worker| {
             let mut drain = ps.ingest().drain(&format!("bench/{worker}")).unwrap();
@@ -96,7 +94,7 @@ async fn drain(ps: &PulseStream, workers: usize) -> f64 {
     for worker in workers {
         events += worker.await.unwrap();
     }
-    f64::from(u32::try_from(events).unwrap()) / SystemClock.monotonic().saturating_sub(started).as_secs_f64()
+    f64::from(u32::try_from(events).unwrap()) / ps.env().monotonic().saturating_sub(started).as_secs_f64()
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

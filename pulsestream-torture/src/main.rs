@@ -2,6 +2,7 @@
 //!
 //! `cargo run --release -p pulsestream-torture -- kill9 --cycles 2000`
 //! `cargo run --release -p pulsestream-torture -- alerting --cycles 500`
+//! `cargo run --release -p pulsestream-torture -- redis --cycles 50`
 //!
 //! `all` runs a short version of what concerns the store, as `cargo xtask test` does.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that reports")]
@@ -16,6 +17,7 @@ mod load;
 mod mount;
 mod power;
 mod process;
+mod redis;
 mod script;
 mod trace;
 
@@ -96,10 +98,30 @@ enum Command {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// Kills Redis under the load of three nodes, and nodes too, with the ingest queue in front of PostgreSQL, and checks that
+    /// everything that was acknowledged is stored once.
+    Redis {
+        /// How often.
+        #[arg(long, default_value_t = 50)]
+        cycles: u64,
+        /// Chooses the moments.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
     /// A full disk (needs root), few file handles, slow syncs, and several processes that want one folder.
     Limits,
     /// A short version of every part.
     All,
+    /// A node of `redis`.
+    #[command(hide = true)]
+    RedisNode {
+        /// URL of PostgreSQL.
+        postgres: String,
+        /// URL of Redis.
+        redis: String,
+        /// Number of the first event.
+        start: u64,
+    },
     /// The child of `kill9`.
     #[command(hide = true)]
     Child {
@@ -170,6 +192,8 @@ fn main() -> ExitCode {
         Command::Power { cycles, seed } => power::run(cycles, seed),
         Command::Limits => limits(20, Duration::from_secs(2)),
         Command::All => all(),
+        Command::Redis { cycles, seed } => redis::run(cycles, seed),
+        Command::RedisNode { postgres, redis, start } => redis::run_node(&postgres, &redis, start),
         Command::Child { folder, start } => child::run(&folder, start),
         Command::Script { folder, start } => script::run(&folder, start),
         Command::Fill { folder, .. } => limits::fill(&folder),
