@@ -1,1 +1,3 @@
 //! Benches and side-by-side comparisons.
+
+pub mod rules;

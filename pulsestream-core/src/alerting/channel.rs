@@ -109,7 +109,7 @@ pub struct Channel {
     /// Whether alerts that end are told too.
     #[serde(default = "default_true")]
     pub send_resolved: bool,
-    /// How many deliveries may be under way at once; `None`: as the server says.
+    /// How many deliveries may be under way at once, if fewer than the server allows; `None`: as many as it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_concurrency: Option<u16>,
     /// Set when the receiver said that it is gone, or failed for days.

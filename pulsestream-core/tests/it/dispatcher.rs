@@ -249,6 +249,83 @@ async fn a_panic_is_a_failed_attempt_and_disturbs_nobody() {
     assert_eq!(operational.count(), 2, "one for each other channel");
 }
 
+/// Fails until its time has come, and notes when it was tried.
+#[derive(Debug)]
+struct Outage {
+    env: Env,
+    until: Timestamp,
+    attempts: std::sync::Mutex<Vec<(Timestamp, DeliveryId)>>,
+}
+
+#[async_trait]
+impl Notifier for Outage {
+    fn kind(&self) -> &'static str {
+        "webhook"
+    }
+
+    fn validate(&self, channel: &Channel) -> Result<()> {
+        channel.validate()
+    }
+
+    async fn deliver(&self, notification: &Notification) -> DeliveryReport {
+        let now = self.env.now();
+        self.attempts.lock().unwrap().push((now, notification.delivery.id));
+        let outcome = if now < self.until { failure() } else { DeliveryOutcome::Delivered };
+        DeliveryReport {
+            outcome,
+            request: "POST".into(),
+            response: None,
+            status_code: None,
+            latency: Duration::ZERO,
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_outage_is_neither_hammered_nor_followed_by_a_storm() {
+    const MESSAGES: u128 = 400;
+    let mut world = World::new().await;
+    let start = world.env.now();
+    let sink =
+        Arc::new(Outage { env: world.env.clone(), until: start.plus(HOUR), attempts: Default::default() });
+    let parts = DispatcherParts {
+        outbox: world.outbox.clone(),
+        alerts: world.alerts.clone(),
+        notifiers: vec![sink.clone(), world.log.clone()],
+        server_channels: Vec::new(),
+        env: world.env.clone(),
+        holder: "a".into(),
+    };
+    world.dispatcher = Dispatcher::new(parts, DispatcherSettings::default());
+    for number in 1..=MESSAGES {
+        world.enqueue(number, 1).await;
+        if number.is_multiple_of(40) {
+            world.pass(Duration::from_secs(60)).await;
+        }
+    }
+    // Somebody else's message is delivered at once in the middle of it.
+    world.enqueue(10_000, 2).await;
+    world.pass(Duration::from_secs(1)).await;
+    assert_eq!(world.read(10_000).await.status, DeliveryStatus::Delivered);
+    world.pass(4 * HOUR).await;
+    let attempts = std::mem::take(&mut *sink.attempts.lock().unwrap());
+    let (during, after): (Vec<_>, Vec<_>) = attempts.into_iter().partition(|(at, _)| *at < sink.until);
+    // The schedule alone would make about 1,500 attempts in the first hour.
+    assert!(during.len() <= 30, "{} attempts at a receiver that is away", during.len());
+    for number in 1..=MESSAGES {
+        assert_eq!(world.read(number).await.status, DeliveryStatus::Delivered, "{number}");
+    }
+    let settings = DispatcherSettings::default();
+    for (first, (at, _)) in after.iter().enumerate() {
+        let minute =
+            after[first..].iter().take_while(|(other, _)| other.since(*at) < Duration::from_secs(60));
+        let most = usize::try_from(settings.attempts_per_minute + settings.burst).unwrap();
+        assert!(minute.count() <= most, "no more than the channel is allowed");
+    }
+    let waited = after.iter().map(|(at, _)| at.since(sink.until)).nth(MESSAGES as usize * 9 / 10);
+    assert!(waited.unwrap() < Duration::from_secs(600), "nine of ten within ten minutes: {waited:?}");
+}
+
 #[tokio::test]
 async fn receivers_that_ask_to_wait_are_heard() {
     let world = World::new().await;

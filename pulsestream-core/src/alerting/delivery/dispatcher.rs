@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::gate::{Allowance, Gate, Passage};
 use super::health::has_failed_for_days;
 use super::operational::{Incident, tell_others};
 use super::{guarded, next_attempt};
@@ -27,11 +28,24 @@ pub struct DispatcherSettings {
     pub lease_ttl: Duration,
     /// How many deliveries of one channel may be under way at once.
     pub max_per_channel: usize,
+    /// How many attempts this process makes at one channel in a minute, at least 1; further ones take turns.
+    pub attempts_per_minute: u32,
+    /// How many of them may be made without a wait, at least 1.
+    pub burst: u32,
+    /// After how many failures in a row, at least 1, a channel pauses: 30 s, then twice as long each time, at most 5 minutes, until an
+    /// attempt succeeds.
+    pub failures_before_pause: u32,
 }
 
 impl Default for DispatcherSettings {
     fn default() -> Self {
-        Self { lease_ttl: Duration::from_secs(60), max_per_channel: 4 }
+        Self {
+            lease_ttl: Duration::from_secs(60),
+            max_per_channel: 4,
+            attempts_per_minute: 600,
+            burst: 100,
+            failures_before_pause: 5,
+        }
     }
 }
 
@@ -68,6 +82,7 @@ pub struct Dispatcher {
     parts: DispatcherParts,
     notifiers: BTreeMap<String, Arc<dyn Notifier>>,
     settings: DispatcherSettings,
+    gate: Gate,
 }
 
 impl Dispatcher {
@@ -75,7 +90,9 @@ impl Dispatcher {
     pub fn new(parts: DispatcherParts, settings: DispatcherSettings) -> Self {
         let notifiers =
             parts.notifiers.iter().map(|notifier| (notifier.kind().to_owned(), notifier.clone())).collect();
-        Self { parts, notifiers, settings }
+        let DispatcherSettings { attempts_per_minute, burst, failures_before_pause, .. } = settings;
+        let gate = Gate::new(Allowance { attempts_per_minute, burst, failures_before_pause });
+        Self { parts, notifiers, settings, gate }
     }
 
     /// Leases up to `limit` due deliveries.
@@ -126,7 +143,16 @@ impl Dispatcher {
             None => (Disposition::Cancelled, None),
             Some(channel) if channel.disabled.is_some() => (Disposition::Cancelled, None),
             Some(channel) => {
+                let pass = match self.gate.enter(tenant, &channel, delivery.id, at) {
+                    Ok(pass) => pass,
+                    Err(turn) => return self.postpone(tenant, &delivery, lease_token, at, turn).await,
+                };
                 let report = self.deliver(tenant, &delivery, channel.clone(), at).await;
+                let passage = match &report.outcome {
+                    DeliveryOutcome::RetryAfter { .. } => Passage::Failed,
+                    _ => Passage::Open,
+                };
+                pass.leave(passage, self.parts.env.now());
                 let (disposition, incident) =
                     self.judge(tenant, &delivery, &channel, &report.outcome, at).await?;
                 if let (Some(incident), Some(reason)) = (incident, report.outcome.error()) {
@@ -148,6 +174,21 @@ impl Dispatcher {
             self.tell_timelines(tenant, &delivery, delivered, error, at).await?;
         }
         Ok(())
+    }
+
+    /// Puts a delivery back until its turn; its schedule does not move on.
+    async fn postpone(
+        &self,
+        tenant: TenantId,
+        delivery: &Delivery,
+        lease_token: u64,
+        at: Timestamp,
+        turn: Timestamp,
+    ) -> Result<()> {
+        let disposition = Disposition::Postponed(turn);
+        let record =
+            AttemptRecord { tenant, delivery: delivery.id, lease_token, at, disposition, report: None };
+        self.parts.outbox.record(vec![record]).await.map(drop)
     }
 
     async fn channel(&self, tenant: TenantId, delivery: &Delivery) -> Result<Option<Channel>> {

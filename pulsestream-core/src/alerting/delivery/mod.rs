@@ -1,6 +1,7 @@
 //! From a planned delivery to a receiver that has it.
 
 mod dispatcher;
+mod gate;
 mod grouping;
 mod guarded;
 mod health;
