@@ -30,7 +30,7 @@ where
     T: Serialize,
     F: Future<Output = Answer<T>>,
 {
-    let max_age = app.config.dashboard_max_age;
+    let max_age = app.settings().http.dashboard_max_age;
     if max_age.is_zero() {
         return Ok(respond(written(&work.await?)?, Duration::ZERO, max_age));
     }

@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, header};
 use pulsestream::PulseStream;
 use pulsestream_core::alerting::Author;
 use pulsestream_core::error::Result;
-use pulsestream_core::{Error, ErrorKind};
+use pulsestream_core::{Error, ErrorKind, FieldError};
 use tokio::sync::Semaphore;
 
 use crate::access::Caller;
@@ -52,14 +52,15 @@ impl App {
     pub(crate) fn new(ps: PulseStream, config: ApiConfig) -> Result<Self> {
         config.validate()?;
         let operations = crate::operation::table(config.accounts).operations();
+        let http = &ps.settings().http;
         Ok(Self(Arc::new(Inner {
-            permits: Semaphore::new(config.max_concurrent_requests),
-            bodies: BodyBudget::new(config.max_body_memory_bytes),
+            permits: Semaphore::new(http.max_concurrent_requests),
+            bodies: BodyBudget::new(http.max_body_memory_bytes),
             shapes: Shapes::default(),
             telemetry: Telemetry::new(operations),
             health: Health::default(),
             busy: Busy::default(),
-            live: LiveConnections::new(config.max_live_connections, config.max_live_connections_per_tenant),
+            live: LiveConnections::new(http.max_live_connections, http.max_live_connections_per_tenant),
             limits: LimitCache::default(),
             ps,
             config,
@@ -73,6 +74,16 @@ impl App {
     /// Returns who changes something now, for the log of changes.
     pub(crate) fn author(&self, caller: &Caller) -> Author {
         Author::new(caller.principal.subject.to_string(), self.ps.env().now())
+    }
+
+    /// Returns the size of a page of events that was asked for, if it may be as large.
+    pub(crate) fn page_limit(&self, asked: usize) -> Answer<usize> {
+        let most = self.settings().query.max_page_events;
+        if asked <= most {
+            return Ok(asked);
+        }
+        let message = format!("must be at most {most}");
+        Err(Failure::invalid_query(vec![FieldError::new("/limit", "out_of_range", message)]))
     }
 
     pub(crate) fn admit_to_metrics(&self, headers: &HeaderMap) -> Answer<()> {

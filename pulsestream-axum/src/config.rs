@@ -1,7 +1,5 @@
 //! What a host application says about the HTTP interface.
 
-use std::time::Duration;
-
 use pulsestream_core::auth::Secret;
 use pulsestream_core::error::{Error, FieldError, Result};
 
@@ -19,7 +17,7 @@ pub enum MetricsAccess {
     Off,
 }
 
-/// How the HTTP interface behaves. Limits of bodies are in `Settings::http`, those of events in `Settings::ingest`.
+/// Who the HTTP interface is for, and what it trusts. Its limits are in [`Settings::http`](pulsestream_core::settings::Settings).
 #[derive(Debug, Clone)]
 pub struct ApiConfig {
     /// The name of the deployment that `/health` tells, such as `production`.
@@ -30,20 +28,6 @@ pub struct ApiConfig {
     pub allowed_origins: Vec<String>,
     /// Who may read `/metrics`.
     pub metrics: MetricsAccess,
-    /// How long a request may take before it fails with 504.
-    pub request_timeout: Duration,
-    /// How long a client may take to send a body before it fails with 408.
-    pub body_timeout: Duration,
-    /// Requests worked on at the same time; one more fails with 503. Health checks always pass.
-    pub max_concurrent_requests: usize,
-    /// Memory that the bodies of requests may take together; one that does not fit fails with 503.
-    pub max_body_memory_bytes: usize,
-    /// Live connections, which are WebSockets and event streams, at the same time; one more fails with 503.
-    pub max_live_connections: usize,
-    /// The same, of one tenant.
-    pub max_live_connections_per_tenant: usize,
-    /// For how long an answer of the dashboard may be repeated before it is computed again; zero computes each.
-    pub dashboard_max_age: Duration,
     /// Whether local accounts are served under `/api/v1/auth`. An application that brings a `TenantAuth` of its own, and so
     /// has tenants that no account belongs to, turns this off.
     pub accounts: bool,
@@ -56,13 +40,6 @@ impl Default for ApiConfig {
             trusted_proxies: Vec::new(),
             allowed_origins: Vec::new(),
             metrics: MetricsAccess::Open,
-            request_timeout: Duration::from_secs(35),
-            body_timeout: Duration::from_secs(30),
-            max_concurrent_requests: 1_024,
-            max_body_memory_bytes: 256 << 20,
-            max_live_connections: 10_000,
-            max_live_connections_per_tenant: 1_000,
-            dashboard_max_age: Duration::from_secs(5),
             accounts: true,
         }
     }
@@ -80,26 +57,6 @@ impl ApiConfig {
                 fields.push(FieldError::new(pointer, code, message));
             }
         };
-        let (range, hour) = ("out_of_range", Duration::from_secs(3_600));
-        let spans = [("/request_timeout", self.request_timeout), ("/body_timeout", self.body_timeout)];
-        for (pointer, span) in spans {
-            require(
-                (Duration::from_millis(1)..=hour).contains(&span),
-                pointer,
-                range,
-                "must be between 1ms and 1h",
-            );
-        }
-        require(self.dashboard_max_age <= hour, "/dashboard_max_age", range, "must be at most 1h");
-        let most = tokio::sync::Semaphore::MAX_PERMITS;
-        for (pointer, number) in [
-            ("/max_concurrent_requests", self.max_concurrent_requests),
-            ("/max_body_memory_bytes", self.max_body_memory_bytes),
-            ("/max_live_connections", self.max_live_connections),
-            ("/max_live_connections_per_tenant", self.max_live_connections_per_tenant),
-        ] {
-            require((1..=most).contains(&number), pointer, range, "must be at least 1");
-        }
         for (index, origin) in self.allowed_origins.iter().enumerate() {
             let exact = origin.split_once("://").is_some_and(|(scheme, host)| {
                 matches!(scheme, "http" | "https")
@@ -126,8 +83,6 @@ mod tests {
     fn refuses_what_would_not_work() {
         ApiConfig::default().validate().unwrap();
         let config = ApiConfig {
-            max_concurrent_requests: 0,
-            request_timeout: Duration::ZERO,
             allowed_origins: vec![
                 "*".to_owned(),
                 "https://app.example".to_owned(),
@@ -137,9 +92,6 @@ mod tests {
         };
         let error = config.validate().unwrap_err();
         let pointers: Vec<_> = error.fields().iter().map(|field| field.pointer.as_str()).collect();
-        assert_eq!(
-            pointers,
-            ["/request_timeout", "/max_concurrent_requests", "/allowed_origins/0", "/allowed_origins/2"]
-        );
+        assert_eq!(pointers, ["/allowed_origins/0", "/allowed_origins/2"]);
     }
 }

@@ -21,6 +21,7 @@ mod failure;
 mod idempotency;
 mod input;
 mod limits;
+mod listen;
 mod live;
 mod openapi;
 mod operation;
@@ -38,6 +39,7 @@ mod v2;
 pub use access::Access;
 pub use client::Network;
 pub use config::{ApiConfig, MetricsAccess};
+pub use listen::{Served, serve};
 pub use openapi::document as openapi_document;
 pub use operation::{Operation, operations};
 pub use record::{

@@ -90,7 +90,7 @@ async fn admitted(app: &App, request: Request, next: Next) -> Response {
             }
         }
     };
-    match tokio::time::timeout(app.config.request_timeout, caught(next.run(request))).await {
+    match tokio::time::timeout(app.settings().http.request_timeout, caught(next.run(request))).await {
         Ok(Some(response)) => response,
         Ok(None) => {
             app.telemetry.panicked();

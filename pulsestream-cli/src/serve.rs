@@ -71,10 +71,11 @@ pub(crate) async fn serve(
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<()> {
     let app = pulsestream_axum::router(ps.clone(), config)?;
-    axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>())
-        .with_graceful_shutdown(stop)
-        .await
-        .map_err(|error| Error::new(ErrorKind::Internal, "serve", "the server stopped").with_source(error))
+    let served = pulsestream_axum::serve(listener, app, &ps.settings().http, stop).await;
+    if served.cut > 0 {
+        eprintln!("stopped: {} connections did not end in time and were cut", served.cut);
+    }
+    Ok(())
 }
 
 /// Completes at Ctrl-C or SIGTERM.

@@ -107,7 +107,8 @@ impl Builder {
         self
     }
 
-    /// Gives every call of the event store a deadline; with [`Self::with_retries`], every attempt of it. See [`TimeoutLayer`].
+    /// Gives every call of the event store this deadline; with [`Self::with_retries`], every attempt of it. Without this, questions
+    /// have `query.timeout` of the settings. See [`TimeoutLayer`].
     #[must_use]
     pub fn with_timeouts(mut self, settings: TimeoutSettings) -> Self {
         self.timeouts = Some(settings);
@@ -292,10 +293,10 @@ impl Builder {
         let env = self.env;
         let settings = self.settings;
         let mut stores = stores::open(self.stores, &url, &settings.ingest, &env).await?;
-        if let Some(settings) = self.timeouts {
-            let layer = TimeoutLayer::new(stores.event_store, Arc::new(TokioTimer), settings)?;
-            stores.event_store = Arc::new(layer);
-        }
+        let timeouts = TimeoutSettings { read: settings.query.timeout, ..TimeoutSettings::default() };
+        let timeouts = self.timeouts.unwrap_or(timeouts);
+        let layer = TimeoutLayer::new(stores.event_store, Arc::new(TokioTimer), timeouts)?;
+        stores.event_store = Arc::new(layer);
         if let Some(settings) = self.retries {
             let layer = RetryLayer::new(stores.event_store, Arc::new(TokioTimer), env.clone(), settings)?;
             stores.event_store = Arc::new(layer);

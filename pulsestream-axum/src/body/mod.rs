@@ -64,9 +64,8 @@ pub(crate) async fn read(app: &App, request: Request) -> Answer<(Bytes, Reserved
     let coding = Coding::of(request.headers())?;
     let mut reserved = app.bodies.empty();
     let collected = collect(request.into_body(), limits.max_body_bytes, &mut reserved);
-    let raw = tokio::time::timeout(app.config.body_timeout, collected)
-        .await
-        .map_err(|_| Failure::slow_body())??;
+    let raw =
+        tokio::time::timeout(limits.body_timeout, collected).await.map_err(|_| Failure::slow_body())??;
     let Some(coding) = coding else { return Ok((raw, reserved)) };
     let (limit, ratio) = (limits.max_body_bytes, limits.max_inflate_ratio);
     if raw.len() <= INLINE_INFLATE_BYTES {

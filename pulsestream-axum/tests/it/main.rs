@@ -2,6 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod dashboard;
+mod held;
+mod limits;
+mod listener;
 mod openapi;
 mod prober;
 mod queue;

@@ -8,6 +8,7 @@ use axum::http::{Request, StatusCode, header};
 use http_body_util::BodyExt;
 use pulsestream::core::auth::AuthSettings;
 use pulsestream::core::env::{Env, ManualClock};
+use pulsestream::core::settings::Settings;
 use pulsestream::core::time::Timestamp;
 use pulsestream::{Builder, PulseStream};
 use pulsestream_axum::{ApiConfig, router};
@@ -65,6 +66,12 @@ impl Server {
     pub(crate) async fn closed() -> Self {
         let auth = AuthSettings { open_registration: false, ..AuthSettings::default() };
         Self::with(Builder::default().with_auth_settings(auth), ApiConfig::default()).await
+    }
+
+    /// A server with settings in JSON.
+    pub(crate) async fn with_settings(settings: &str) -> Self {
+        let settings = Settings::from_json(settings).unwrap();
+        Self::with(Builder::default().with_settings(settings), ApiConfig::default()).await
     }
 
     pub(crate) async fn with(builder: Builder, config: ApiConfig) -> Self {

@@ -148,7 +148,7 @@ impl IngestSettings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct QuerySettings {
-    /// Most events on one page of a search; 1,000.
+    /// Most events on one page of a search over HTTP; 1,000, which is also the most that can be set.
     pub max_page_events: usize,
     /// Most groups of an aggregate; 10,000.
     pub max_groups: usize,
@@ -206,11 +206,60 @@ pub struct HttpSettings {
     pub max_body_bytes: usize,
     /// How many times larger than its compressed form a body may be; 100.
     pub max_inflate_ratio: usize,
+    /// Most memory that the bodies of requests take together, before one more is refused; 256 MiB.
+    pub max_body_memory_bytes: usize,
+    /// How long a client may take to send a body; 30 seconds.
+    #[serde(with = "duration_text")]
+    pub body_timeout: Duration,
+    /// How long a request may take until its answer begins; 35 seconds.
+    #[serde(with = "duration_text")]
+    pub request_timeout: Duration,
+    /// Most requests worked on at the same time; health checks always pass. 1,024.
+    pub max_concurrent_requests: usize,
+    /// Most live connections, which are WebSockets and event streams; 10,000.
+    pub max_live_connections: usize,
+    /// The same, of one tenant; 1,000.
+    pub max_live_connections_per_tenant: usize,
+    /// For how long an answer of the dashboard may be repeated before it is computed again; zero computes each. 5 seconds.
+    #[serde(with = "duration_text")]
+    pub dashboard_max_age: Duration,
+    /// Most connections to the listener of the program, idle ones included; 10,000.
+    pub max_connections: usize,
+    /// How long a connection may take to send the head of its next request, which bounds idle ones too; 30 seconds.
+    #[serde(with = "duration_text")]
+    pub header_timeout: Duration,
+    /// Most headers of a request; 100.
+    pub max_headers: usize,
+    /// Largest head of a request; 64 KiB.
+    pub max_header_bytes: usize,
+    /// How long a client may leave an answer unread; 30 seconds.
+    #[serde(with = "duration_text")]
+    pub write_timeout: Duration,
+    /// How long requests under way and streams may go on after the program was told to stop; 10 seconds.
+    #[serde(with = "duration_text")]
+    pub drain_timeout: Duration,
 }
 
 impl Default for HttpSettings {
     fn default() -> Self {
-        Self { max_body_bytes: 20 * MIB, max_inflate_ratio: 100 }
+        let second = Duration::from_secs(1);
+        Self {
+            max_body_bytes: 20 * MIB,
+            max_inflate_ratio: 100,
+            max_body_memory_bytes: 256 * MIB,
+            body_timeout: 30 * second,
+            request_timeout: 35 * second,
+            max_concurrent_requests: 1_024,
+            max_live_connections: 10_000,
+            max_live_connections_per_tenant: 1_000,
+            dashboard_max_age: 5 * second,
+            max_connections: 10_000,
+            header_timeout: 30 * second,
+            max_headers: 100,
+            max_header_bytes: 64 * KIB,
+            write_timeout: 30 * second,
+            drain_timeout: 10 * second,
+        }
     }
 }
 
@@ -254,7 +303,7 @@ impl Settings {
         ranges.number("/ingest/max_queue_events", ingest.max_queue_events, 1, 1_000_000_000);
         ranges.number("/ingest/max_queue_bytes", ingest.max_queue_bytes, MIB, 1 << 40);
         ranges.number("/ingest/queue_workers", ingest.queue_workers, 1, 64);
-        ranges.number("/query/max_page_events", query.max_page_events, 1, 100_000);
+        ranges.number("/query/max_page_events", query.max_page_events, 1, 1_000);
         ranges.number("/query/max_groups", query.max_groups, 1, 1_000_000);
         ranges.span("/query/max_aggregate_range", query.max_aggregate_range, MINUTE, 36_600 * DAY);
         ranges.span("/query/timeout", query.timeout, Duration::from_millis(1), HOUR);
@@ -264,6 +313,21 @@ impl Settings {
         ranges.span("/alerting/lease_ttl", alerting.lease_ttl, Duration::from_millis(500), 10 * MINUTE);
         ranges.number("/http/max_body_bytes", http.max_body_bytes, 1, GIB);
         ranges.number("/http/max_inflate_ratio", http.max_inflate_ratio, 1, 10_000);
+        ranges.number("/http/max_body_memory_bytes", http.max_body_memory_bytes, 1, 1 << 40);
+        ranges.number("/http/max_concurrent_requests", http.max_concurrent_requests, 1, 1_000_000);
+        ranges.number("/http/max_live_connections", http.max_live_connections, 0, 1_000_000);
+        let of_tenant = http.max_live_connections_per_tenant;
+        ranges.number("/http/max_live_connections_per_tenant", of_tenant, 0, 1_000_000);
+        ranges.number("/http/max_connections", http.max_connections, 1, 1_000_000);
+        ranges.number("/http/max_headers", http.max_headers, 10, 10_000);
+        ranges.number("/http/max_header_bytes", http.max_header_bytes, 8 * KIB, MIB);
+        let instant = Duration::from_millis(1);
+        ranges.span("/http/body_timeout", http.body_timeout, instant, HOUR);
+        ranges.span("/http/request_timeout", http.request_timeout, instant, HOUR);
+        ranges.span("/http/dashboard_max_age", http.dashboard_max_age, Duration::ZERO, HOUR);
+        ranges.span("/http/header_timeout", http.header_timeout, instant, HOUR);
+        ranges.span("/http/write_timeout", http.write_timeout, instant, HOUR);
+        ranges.span("/http/drain_timeout", http.drain_timeout, Duration::ZERO, HOUR);
         let mut errors = ranges.0;
         for (name, value) in
             [("per_minute", ingest.rate_limit_per_minute), ("burst", ingest.rate_limit_burst)]

@@ -22,7 +22,13 @@ fn defaults_are_valid_and_are_those_of_the_documentation() {
         "query": {"max_page_events": 1_000, "max_groups": 10_000, "max_aggregate_range": "400d", "timeout": "30s"},
         "alerting": {"max_rules": 1_000, "max_instances_per_rule": 10_000, "max_template_output_bytes": 65_536,
             "lease_ttl": "6s"},
-        "http": {"max_body_bytes": 20_971_520, "max_inflate_ratio": 100}
+        "http": {
+            "max_body_bytes": 20_971_520, "max_inflate_ratio": 100, "max_body_memory_bytes": 268_435_456,
+            "body_timeout": "30s", "request_timeout": "35s", "max_concurrent_requests": 1_024,
+            "max_live_connections": 10_000, "max_live_connections_per_tenant": 1_000, "dashboard_max_age": "5s",
+            "max_connections": 10_000, "header_timeout": "30s", "max_headers": 100, "max_header_bytes": 65_536,
+            "write_timeout": "30s", "drain_timeout": "10s"
+        }
     });
     assert_eq!(serde_json::to_value(Settings::default()).unwrap(), expected);
     assert_eq!(Settings::from_value(&expected).unwrap(), Settings::default());
@@ -92,7 +98,7 @@ fn ranges_at_the_edge() {
             vec![json!(20 << 20), json!(1_u64 << 40)],
             vec![json!((20 << 20) - 1), json!((1_u64 << 40) + 1)],
         ),
-        ("query", "max_page_events", vec![json!(1), json!(100_000)], vec![json!(0), json!(100_001)]),
+        ("query", "max_page_events", vec![json!(1), json!(1_000)], vec![json!(0), json!(1_001)]),
         ("query", "max_groups", vec![json!(1), json!(1_000_000)], vec![json!(0), json!(1_000_001)]),
         ("query", "max_aggregate_range", vec![json!("1m"), json!("36600d")], vec![json!("59s")]),
         ("query", "timeout", vec![json!("1ms"), json!("1h")], vec![json!("0s"), json!("1h1ms")]),
@@ -111,6 +117,29 @@ fn ranges_at_the_edge() {
         ),
         ("http", "max_body_bytes", vec![json!(1), json!(1 << 30)], vec![json!(0), json!((1 << 30) + 1)]),
         ("http", "max_inflate_ratio", vec![json!(1), json!(10_000)], vec![json!(0), json!(10_001)]),
+        ("http", "max_body_memory_bytes", vec![json!(1), json!(1_u64 << 40)], vec![json!(0)]),
+        ("http", "body_timeout", vec![json!("1ms"), json!("1h")], vec![json!("0s"), json!("1h1ms")]),
+        ("http", "request_timeout", vec![json!("1ms"), json!("1h")], vec![json!("0s"), json!("1h1ms")]),
+        (
+            "http",
+            "max_concurrent_requests",
+            vec![json!(1), json!(1_000_000)],
+            vec![json!(0), json!(1_000_001)],
+        ),
+        ("http", "max_live_connections", vec![json!(0), json!(1_000_000)], vec![json!(1_000_001)]),
+        ("http", "max_live_connections_per_tenant", vec![json!(0), json!(1_000_000)], vec![json!(1_000_001)]),
+        ("http", "dashboard_max_age", vec![json!("0s"), json!("1h")], vec![json!("1h1ms")]),
+        ("http", "max_connections", vec![json!(1), json!(1_000_000)], vec![json!(0), json!(1_000_001)]),
+        ("http", "header_timeout", vec![json!("1ms"), json!("1h")], vec![json!("0s"), json!("1h1ms")]),
+        ("http", "max_headers", vec![json!(10), json!(10_000)], vec![json!(9), json!(10_001)]),
+        (
+            "http",
+            "max_header_bytes",
+            vec![json!(8_192), json!(1 << 20)],
+            vec![json!(8_191), json!((1 << 20) + 1)],
+        ),
+        ("http", "write_timeout", vec![json!("1ms"), json!("1h")], vec![json!("0s"), json!("1h1ms")]),
+        ("http", "drain_timeout", vec![json!("0s"), json!("1h")], vec![json!("1h1ms")]),
     ] {
         let with = |value: &serde_json::Value| Settings::from_value(&json!({ section: { name: value } }));
         for value in good {

@@ -173,7 +173,7 @@ pub(super) async fn stream(
     Query(query): Query<StreamQuery>,
 ) -> Answer<axum::Json<StreamAnswer>> {
     let tenant = caller.tenant();
-    let events = latest_events(&app, tenant, query.limit).await?;
+    let events = latest_events(&app, tenant, app.page_limit(query.limit)?).await?;
     Ok(axum::Json(StreamAnswer { success: true, total_count: events.len(), events, tenant_id: tenant }))
 }
 
@@ -269,7 +269,7 @@ pub(super) async fn connections(State(app): State<App>, caller: Caller) -> axum:
         data: Connections {
             tenant_id: caller.tenant(),
             total_connections: app.live.of(caller.tenant()),
-            max_connections: app.config.max_live_connections_per_tenant,
+            max_connections: app.settings().http.max_live_connections_per_tenant,
         },
         timestamp: app.ps.env().now(),
     })

@@ -97,7 +97,7 @@ pub(super) async fn search(
     let query = FindQuery {
         range: search.range(),
         filter: search.filter()?,
-        limit: search.limit,
+        limit: app.page_limit(search.limit)?,
         skip: search.offset,
         count_total: true,
         ..FindQuery::default()

@@ -96,7 +96,7 @@ pub(super) async fn search(
             OrderName::NewestFirst => Order::NewestFirst,
             OrderName::OldestFirst => Order::OldestFirst,
         },
-        limit: search.limit,
+        limit: app.page_limit(search.limit)?,
         skip: 0,
         after,
         count_total: search.count,

@@ -4,8 +4,6 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use pulsestream::PulseStream;
-use pulsestream_axum::ApiConfig;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -271,8 +269,7 @@ async fn a_key_that_cannot_read_alerts_is_not_told_of_them() {
 
 #[tokio::test]
 async fn a_socket_is_authenticated_like_every_call() {
-    let limits = ApiConfig { max_live_connections_per_tenant: 1, ..ApiConfig::default() };
-    let server = Server::with(PulseStream::builder(), limits).await;
+    let server = Server::with_settings(r#"{"http": {"max_live_connections_per_tenant": 1}}"#).await;
     let shop = server.tenant("shop").await;
     let neighbour = server.tenant("neighbour").await;
     let address = listening(&server).await;

@@ -5,19 +5,14 @@ mod alerting;
 mod events;
 mod stream;
 
-use pulsestream::PulseStream;
-use pulsestream::core::settings::Settings;
-use pulsestream_axum::ApiConfig;
 use serde_json::{Value, json};
 
 use crate::server::{Response, Server, Shop};
 
 /// A server where two tenants may send as fast as tests do.
 async fn shops() -> (Server, Shop, Shop) {
-    let settings =
-        Settings::from_json(r#"{"ingest": {"rate_limit_per_minute": 100000, "rate_limit_burst": 100000}}"#)
-            .unwrap();
-    let server = Server::with(PulseStream::builder().with_settings(settings), ApiConfig::default()).await;
+    let settings = r#"{"ingest": {"rate_limit_per_minute": 100000, "rate_limit_burst": 100000}}"#;
+    let server = Server::with_settings(settings).await;
     let (own, other) = (server.tenant("own").await, server.tenant("other").await);
     (server, own, other)
 }

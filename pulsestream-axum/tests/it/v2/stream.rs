@@ -3,8 +3,6 @@
 use axum::body::Body;
 use axum::http::Request;
 use http_body_util::BodyExt;
-use pulsestream::PulseStream;
-use pulsestream_axum::ApiConfig;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
@@ -136,8 +134,7 @@ async fn a_revoked_key_ends_its_streams() {
 
 #[tokio::test]
 async fn there_are_no_more_streams_than_there_may_be() {
-    let config = ApiConfig { max_live_connections_per_tenant: 1, ..ApiConfig::default() };
-    let server = Server::with(PulseStream::builder(), config).await;
+    let server = Server::with_settings(r#"{"http": {"max_live_connections_per_tenant": 1}}"#).await;
     let (own, other) = (server.tenant("own").await, server.tenant("other").await);
     let first = Stream::open(&server, &own, "", None).await;
     let refused = server.call("GET", STREAM, &own.key, None).await;
