@@ -6,10 +6,10 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use pulsestream::{ComponentStatus, Status};
 use pulsestream_core::Error;
-use pulsestream_core::id::TenantId;
-use pulsestream_core::ports::event_store::StoreStatus;
 use serde::Serialize;
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::access::Access;
@@ -76,6 +76,16 @@ pub(crate) enum HealthStatus {
     Unhealthy,
 }
 
+impl HealthStatus {
+    fn of(status: &Status) -> Self {
+        match (status.is_healthy(), status.is_accepting()) {
+            (true, _) => Self::Healthy,
+            (false, true) => Self::Degraded,
+            (false, false) => Self::Unhealthy,
+        }
+    }
+}
+
 /// The last look at the dependencies.
 #[derive(Debug, Default)]
 pub(crate) struct Health(Mutex<Option<(Duration, HealthStatus)>>);
@@ -100,7 +110,7 @@ async fn health(State(app): State<App>) -> axum::Json<HealthView> {
 
 #[derive(Debug, Serialize, ToSchema)]
 struct ReadyView {
-    /// `ready` or `not_ready`.
+    /// `ready`; `degraded` when events are accepted and something else does not work; `not_ready`.
     status: &'static str,
     uptime_seconds: u64,
     checks: Vec<CheckView>,
@@ -112,42 +122,46 @@ struct CheckView {
     name: &'static str,
     /// `ok` or `failed`.
     status: &'static str,
+    /// Whether no event is accepted without it.
+    is_vital: bool,
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     cause: Option<String>,
     /// What it said of itself.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
-    details: Option<StoreStatus>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    details: Map<String, Value>,
 }
 
-impl CheckView {
-    fn of(name: &'static str, outcome: Result<Option<StoreStatus>, Error>) -> Self {
-        let (status, cause, details) = match outcome {
-            Ok(Some(store)) if !store.writable => {
-                ("failed", Some("does not accept writes".to_owned()), Some(store))
-            }
-            Ok(details) => ("ok", None, details),
-            Err(error) => ("failed", Some(format!("{}: {}", error.kind(), error.message())), None),
-        };
-        Self { name, status, cause, details }
-    }
-
-    fn is_ok(&self) -> bool {
-        self.cause.is_none()
+impl From<&ComponentStatus> for CheckView {
+    fn from(component: &ComponentStatus) -> Self {
+        let details = component.details.iter().map(|(name, text)| ((*name).to_owned(), text.clone().into()));
+        let cause = component.outcome.as_ref().err();
+        Self {
+            name: component.name,
+            status: if cause.is_none() { "ok" } else { "failed" },
+            is_vital: component.is_vital,
+            cause: cause.map(|error| format!("{}: {}", error.kind(), error.message())),
+            details: details.collect(),
+        }
     }
 }
 
 async fn ready(State(app): State<App>) -> Response {
-    let checks = app.look().await;
-    let is_ready = checks.iter().all(CheckView::is_ok);
-    let view = ReadyView {
-        status: if is_ready { "ready" } else { "not_ready" },
-        uptime_seconds: app.ps.uptime().as_secs(),
-        checks,
+    let status = app.ps.status().await;
+    let mut checks: Vec<CheckView> = status.components.iter().map(CheckView::from).collect();
+    if let (Some(store), Some(check)) = (&status.event_store, checks.first_mut())
+        && let Ok(Value::Object(shown)) = serde_json::to_value(store)
+    {
+        check.details = shown;
+    }
+    let (code, text) = match HealthStatus::of(&status) {
+        HealthStatus::Healthy => (StatusCode::OK, "ready"),
+        // A node that accepts events is worth having, whatever else it lacks.
+        HealthStatus::Degraded => (StatusCode::OK, "degraded"),
+        HealthStatus::Unhealthy => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
     };
-    let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, axum::Json(view)).into_response()
+    let view = ReadyView { status: text, uptime_seconds: status.uptime.as_secs(), checks };
+    (code, axum::Json(view)).into_response()
 }
 
 async fn metrics(State(app): State<App>) -> Response {
@@ -170,26 +184,9 @@ impl App {
         {
             return status;
         }
-        let checks = self.look().await;
-        let status = match checks.split_first() {
-            Some((store, _)) if !store.is_ok() => HealthStatus::Unhealthy,
-            _ if checks.iter().all(CheckView::is_ok) => HealthStatus::Healthy,
-            _ => HealthStatus::Degraded,
-        };
+        let status = HealthStatus::of(&self.ps.status().await);
         *self.health.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some((now, status));
         status
-    }
-
-    /// Asks every dependency; the event store comes first.
-    async fn look(&self) -> Vec<CheckView> {
-        let nobody = TenantId::from_u128(0);
-        let store = async { self.ps.event_store().check().await.map(Some) };
-        let limiter = async {
-            let limit = self.settings().ingest.rate_limit()?;
-            self.ps.rate_limiter().peek(nobody, "readiness", limit).await.map(|_| None)
-        };
-        let (store, limiter) = tokio::join!(in_time(store), in_time(limiter));
-        vec![CheckView::of("event_store", store), CheckView::of("rate_limiter", limiter)]
     }
 }
 

@@ -10,6 +10,7 @@ use crate::alert_store::PostgresAlertStore;
 use crate::config::{Identifier, PostgresConfig};
 use crate::coordinator::PostgresCoordinator;
 use crate::database::{Database, Scope, bound_once, query};
+use crate::document_store::PostgresDocumentStore;
 use crate::event_store::PostgresEventStore;
 use crate::identity_store::PostgresIdentityStore;
 use crate::listen::Arrivals;
@@ -93,6 +94,11 @@ impl Postgres {
     /// `Unavailable` when there is no randomness for its name.
     pub async fn live_bus(&self, ring_messages: usize) -> Result<Arc<PostgresLiveBus>> {
         PostgresLiveBus::open(self.database.clone(), ring_messages).await
+    }
+
+    /// Returns the document store.
+    pub fn document_store(&self) -> Arc<PostgresDocumentStore> {
+        Arc::new(PostgresDocumentStore::new(self.database.clone()))
     }
 
     /// Returns the coordinator.

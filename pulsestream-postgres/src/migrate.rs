@@ -33,6 +33,7 @@ const MIGRATIONS: &[Migration] = &[
         name: "config_changes",
         sql: include_str!("../migrations/0005_config_changes.sql"),
     },
+    Migration { version: 6, name: "documents", sql: include_str!("../migrations/0006_documents.sql") },
 ];
 
 /// What the application's role may do, in the order it is granted.
@@ -49,6 +50,7 @@ const GRANTS: &[&str] = &[
      {schema}.revisions, {schema}.alerts, {schema}.alert_timeline, {schema}.deliveries, {schema}.delivery_attempts, \
      {schema}.checkpoints to {role}",
     "grant select, insert, delete on {schema}.config_changes to {role}",
+    "grant select, insert, update, delete on {schema}.documents to {role}",
 ];
 
 /// Brings the schema up to date, or refuses when it may not or cannot.

@@ -17,6 +17,7 @@ use pulsestream_core::ports::alert_store::AlertStore;
 use pulsestream_core::ports::auth::TenantAuth;
 use pulsestream_core::ports::cache::Cache;
 use pulsestream_core::ports::coordinator::Coordinator;
+use pulsestream_core::ports::document_store::DocumentStore;
 use pulsestream_core::ports::event_store::EventStore;
 use pulsestream_core::ports::identity::IdentityStore;
 use pulsestream_core::ports::ingest_queue::IngestQueue;
@@ -32,7 +33,7 @@ use tokio::sync::Notify;
 use crate::alerting;
 use crate::background::{Background, Worker};
 use crate::delivery::DeliveryWorker;
-use crate::erase::EraseEvents;
+use crate::erase::EraseTenant;
 use crate::handle::{Inner, PulseStream};
 use crate::live::{AlertNews, LiveEvents, WatchedAlertStore};
 #[cfg(feature = "notify")]
@@ -147,6 +148,13 @@ impl Builder {
     #[must_use]
     pub fn with_coordinator(mut self, coordinator: Arc<dyn Coordinator>) -> Self {
         self.stores.coordinator = Some(coordinator);
+        self
+    }
+
+    /// Keeps documents of tenants, such as the configuration of the dashboard, in this store, whatever the URL says.
+    #[must_use]
+    pub fn with_document_store(mut self, store: Arc<dyn DocumentStore>) -> Self {
+        self.stores.document_store = Some(store);
         self
     }
 
@@ -320,7 +328,10 @@ impl Builder {
         let mut auth = AuthService::builder(env.clone(), stores.identity_store.clone())
             .with_settings(self.auth_settings)
             .with_blocking_pool(Arc::new(TokioThreads::current()))
-            .with_deletion_hook(Arc::new(EraseEvents(stores.event_store.clone())));
+            .with_deletion_hook(Arc::new(EraseTenant {
+                events: stores.event_store.clone(),
+                documents: stores.document_store.clone(),
+            }));
         if let Some(keyring) = self.keyring {
             auth = auth.with_keyring(keyring);
         }

@@ -1,4 +1,4 @@
-//! Deleting a tenant deletes its events.
+//! Deleting a tenant deletes what it stored.
 
 use std::sync::Arc;
 
@@ -6,17 +6,23 @@ use async_trait::async_trait;
 use pulsestream_core::Result;
 use pulsestream_core::auth::TenantDeletionHook;
 use pulsestream_core::id::TenantId;
+use pulsestream_core::ports::document_store::DocumentStore;
 use pulsestream_core::ports::event_store::{DeleteSelection, EventStore};
 use pulsestream_core::time::TimeRange;
 
-/// Deletes the events of a tenant that is deleted.
+/// Deletes the events and documents of a tenant that is deleted.
 #[derive(Debug)]
-pub(crate) struct EraseEvents(pub(crate) Arc<dyn EventStore>);
+pub(crate) struct EraseTenant {
+    pub(crate) events: Arc<dyn EventStore>,
+    pub(crate) documents: Arc<dyn DocumentStore>,
+}
 
 #[async_trait]
-impl TenantDeletionHook for EraseEvents {
+impl TenantDeletionHook for EraseTenant {
     async fn delete_tenant_data(&self, tenant: TenantId) -> Result<()> {
         let everything = DeleteSelection::Matching { range: TimeRange::ALL, filter: None };
-        self.0.delete(tenant, &everything).await.map(drop)
+        self.events.delete(tenant, &everything).await?;
+        self.documents.delete_documents(tenant).await?;
+        Ok(())
     }
 }

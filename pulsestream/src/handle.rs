@@ -13,6 +13,7 @@ use pulsestream_core::ports::alert_store::AlertStore;
 use pulsestream_core::ports::auth::TenantAuth;
 use pulsestream_core::ports::cache::Cache;
 use pulsestream_core::ports::coordinator::Coordinator;
+use pulsestream_core::ports::document_store::DocumentStore;
 use pulsestream_core::ports::event_store::{EventStore, Partition, Position};
 use pulsestream_core::ports::live_bus::LiveBus;
 use pulsestream_core::ports::outbox::Outbox;
@@ -128,6 +129,11 @@ impl PulseStream {
     /// Returns the coordinator.
     pub fn coordinator(&self) -> &Arc<dyn Coordinator> {
         &self.0.stores.coordinator
+    }
+
+    /// Returns the store of small documents of tenants.
+    pub fn document_store(&self) -> &Arc<dyn DocumentStore> {
+        &self.0.stores.document_store
     }
 
     /// Returns the cache.

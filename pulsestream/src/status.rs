@@ -30,7 +30,7 @@ pub struct Status {
 /// What one dependency answered.
 #[derive(Debug)]
 pub struct ComponentStatus {
-    /// `event_store`, `identity_store`, `alert_store`, `outbox`, `coordinator`, `rate_limiter`, `cache`, `live_bus`, and
+    /// `event_store`, `identity_store`, `alert_store`, `outbox`, `coordinator`, `document_store`, `rate_limiter`, `cache`, `live_bus`, and
     /// `ingest_queue` when there is one.
     pub name: &'static str,
     /// Whether no event is accepted without it; without the others something else does not work. Behind a queue the event store is
@@ -70,6 +70,7 @@ impl Status {
         };
         let outbox = async { stores.outbox.next_due().await.map(drop) };
         let coordinator = async { stores.coordinator.leases(CHECK_KEY).await.map(drop) };
+        let documents = async { stores.document_store.document(NOBODY, CHECK_KEY).await.map(drop) };
         let cache = async { stores.cache.get(NOBODY, CHECK_KEY).await.map(drop) };
         let live_bus = async {
             let message = LiveMessage { topic: LiveTopic::Event, body: "{}".into() };
@@ -81,6 +82,7 @@ impl Status {
             alert_store,
             outbox,
             coordinator,
+            documents,
             limiter,
             cache,
             live_bus,
@@ -90,6 +92,7 @@ impl Status {
             in_time("alert_store", alert_store),
             in_time("outbox", outbox),
             in_time("coordinator", coordinator),
+            in_time("document_store", documents),
             in_time("rate_limiter", rate_limiter(inner)),
             in_time("cache", cache),
             in_time("live_bus", live_bus),
@@ -109,6 +112,7 @@ impl Status {
             other("alert_store", false, alert_store),
             other("outbox", false, outbox),
             other("coordinator", false, coordinator),
+            other("document_store", false, documents),
             other("rate_limiter", false, limiter),
             other("cache", false, cache),
             other("live_bus", false, live_bus),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pulsestream_core::at_rest::{
-    KeyValueAlertStore, KeyValueCoordinator, KeyValueIdentityStore, KeyValueOutbox,
+    KeyValueAlertStore, KeyValueCoordinator, KeyValueDocumentStore, KeyValueIdentityStore, KeyValueOutbox,
 };
 use pulsestream_core::env::Env;
 use pulsestream_core::memory::{
@@ -12,6 +12,7 @@ use pulsestream_core::memory::{
 use pulsestream_core::ports::alert_store::AlertStore;
 use pulsestream_core::ports::cache::Cache;
 use pulsestream_core::ports::coordinator::Coordinator;
+use pulsestream_core::ports::document_store::DocumentStore;
 use pulsestream_core::ports::event_store::EventStore;
 use pulsestream_core::ports::identity::IdentityStore;
 use pulsestream_core::ports::ingest_queue::IngestQueue;
@@ -38,6 +39,7 @@ pub(crate) struct Stores {
     /// Rules and alerts with their deliveries: one commit covers both, so they come from one backend.
     pub(crate) alerts: Option<(Arc<dyn AlertStore>, Arc<dyn Outbox>)>,
     pub(crate) coordinator: Option<Arc<dyn Coordinator>>,
+    pub(crate) document_store: Option<Arc<dyn DocumentStore>>,
     pub(crate) rate_limiter: Option<Arc<dyn RateLimiter>>,
     pub(crate) cache: Option<Arc<dyn Cache>>,
     pub(crate) live_bus: Option<Arc<dyn LiveBus>>,
@@ -57,7 +59,10 @@ pub(crate) struct Stores {
 impl Stores {
     /// Whether nothing is left for the primary store of a URL.
     fn is_complete(&self) -> bool {
-        let at_rest = self.identity_store.is_some() && self.alerts.is_some() && self.coordinator.is_some();
+        let at_rest = self.identity_store.is_some()
+            && self.alerts.is_some()
+            && self.coordinator.is_some()
+            && self.document_store.is_some();
         self.event_store.is_some() && (self.key_value.is_some() || at_rest)
     }
 }
@@ -70,6 +75,7 @@ pub(crate) struct OpenStores {
     pub(crate) alert_store: Arc<dyn AlertStore>,
     pub(crate) outbox: Arc<dyn Outbox>,
     pub(crate) coordinator: Arc<dyn Coordinator>,
+    pub(crate) document_store: Arc<dyn DocumentStore>,
     pub(crate) rate_limiter: Arc<dyn RateLimiter>,
     pub(crate) cache: Arc<dyn Cache>,
     pub(crate) live_bus: Arc<dyn LiveBus>,
@@ -139,12 +145,17 @@ pub(crate) async fn open(
         Some(coordinator) => coordinator,
         None => Arc::new(KeyValueCoordinator::new(at_rest()?, env.clone())),
     };
+    let document_store = match stores.document_store {
+        Some(store) => store,
+        None => Arc::new(KeyValueDocumentStore::new(at_rest()?)),
+    };
     Ok(OpenStores {
         event_store: stores.event_store.ok_or_else(missing)?,
         identity_store,
         alert_store,
         outbox,
         coordinator,
+        document_store,
         rate_limiter: stores.rate_limiter.unwrap_or_else(|| Arc::new(MemoryRateLimiter::new(env.clone()))),
         cache: stores.cache.unwrap_or_else(|| Arc::new(MemoryCache::new(env.clone(), CACHE_BYTES))),
         ingest_queue: stores.ingest_queue,
@@ -188,6 +199,7 @@ async fn open_postgres(stores: &mut Stores, url: &str, schema: Option<&str>, env
     stores.identity_store.get_or_insert_with(|| postgres.identity_store());
     stores.alerts.get_or_insert_with(|| (postgres.alert_store(), postgres.outbox()));
     stores.coordinator.get_or_insert_with(|| postgres.coordinator());
+    stores.document_store.get_or_insert_with(|| postgres.document_store());
     stores.postgres = Some(postgres);
     Ok(())
 }

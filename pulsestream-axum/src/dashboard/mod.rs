@@ -1,6 +1,7 @@
 //! `/api/v2/dashboard`: the state of a tenant's system, as JSON, CSV and PDF.
 
 mod alerts;
+mod config;
 mod csv;
 mod export;
 mod overview;
@@ -37,6 +38,16 @@ pub(crate) fn routes(routes: &mut Routes) {
         .get("/api/v2/dashboard/health", Access::Open, health)
         .does("Says whether the dashboard works.")
         .gives::<DashboardHealth>(200);
+    routes
+        .get("/api/v2/dashboard/config", read, config::get)
+        .does("Returns the configuration of the dashboard.")
+        .gives::<config::ConfigOut>(200);
+    routes
+        .post("/api/v2/dashboard/config", Access::May(Action::WriteDashboard), config::put)
+        .does("Puts the configuration of the dashboard; what is absent takes its default.")
+        .takes::<config::ConfigIn>()
+        .gives::<config::ConfigOut>(200)
+        .fails(&[413]);
     routes
         .get("/api/v2/dashboard/widgets/{widget}", read, overview::widget)
         .does("Returns the data of one widget: alerts, metrics, health or performance.")

@@ -84,6 +84,49 @@ async fn metrics_and_overview_are_measured() {
 }
 
 #[tokio::test]
+async fn the_configuration_is_kept_for_each_tenant() {
+    let server = Server::start().await;
+    let [shop, neighbour] = [server.tenant("shop").await, server.tenant("neighbour").await];
+    let default = json!({
+        "config": {"refresh_interval": 30, "auto_refresh": true, "theme": "light", "layout": {"widgets": []}},
+        "user_preferences": {}, "last_updated": null
+    });
+    assert_eq!(get(&server, &shop, "config").await, default);
+    let path = "/api/v2/dashboard/config";
+    let widget = json!({"id": "alerts", "position": {"x": 0, "y": 1}, "size": {"width": 4, "height": 2}});
+    let mine = json!({
+        "config": {"theme": "dark", "layout": {"widgets": [widget]}}, "user_preferences": {"locale": "de"}
+    });
+    let put = server.call("POST", path, &shop.key, Some(&mine)).await;
+    assert_eq!(put.status, 200, "{}", put.text());
+    let expected = json!({
+        "config": {
+            "refresh_interval": 30, "auto_refresh": true, "theme": "dark", "layout": {"widgets": [widget]}
+        },
+        "user_preferences": {"locale": "de"}, "last_updated": "2026-01-15T12:00:00Z"
+    });
+    assert_eq!(put.json(), expected);
+    assert_eq!(get(&server, &shop, "config").await, expected);
+    assert_eq!(get(&server, &neighbour, "config").await, default);
+    for (bad, pointer) in [
+        (json!({"config": {"refresh_interval": 0}}), "/config/refresh_interval"),
+        (json!({"config": {"theme": ""}}), "/config/theme"),
+        (json!({"config": {"layout": {"widgets": vec![widget.clone(); 101]}}}), "/config/layout/widgets"),
+        (json!({"config": {"layout": {"widgets": [{"id": ""}]}}}), "/config/layout/widgets/0/id"),
+        (json!({"config": {"colour": "red"}}), "/config/colour"),
+    ] {
+        let refused = server.call("POST", path, &shop.key, Some(&bad)).await;
+        assert_eq!(
+            (refused.status.as_u16(), &refused.json()["errors"][0]["pointer"]),
+            (422, &json!(pointer))
+        );
+    }
+    let long = json!({"user_preferences": {"note": "x".repeat(64 << 10)}});
+    assert_eq!(server.call("POST", path, &shop.key, Some(&long)).await.status, 413);
+    assert_eq!(get(&server, &shop, "config").await, expected);
+}
+
+#[tokio::test]
 async fn exports_are_files_of_their_format() {
     let server = Server::start().await;
     let shop = shop_with_an_incident(&server).await;

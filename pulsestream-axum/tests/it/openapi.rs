@@ -69,3 +69,9 @@ fn operation_ids_are_unique() {
 fn version_1_stays_as_it_is() {
     insta::assert_json_snapshot!(openapi_document("v1").unwrap());
 }
+
+/// Version 2 grows; the snapshot shows how, and that nothing that was there goes.
+#[test]
+fn version_2_is_written_down() {
+    insta::assert_json_snapshot!(openapi_document("v2").unwrap());
+}

@@ -31,6 +31,22 @@ async fn readiness_names_what_does_not_answer() {
     let ready = server.get("/health/ready").await;
     assert_eq!((ready.status.as_u16(), ready.json()["status"].clone()), (200, json!("ready")));
     assert_eq!(ready.json()["checks"][0]["details"]["backend"], "memory");
+    let names: Vec<_> =
+        ready.json()["checks"].as_array().unwrap().iter().map(|it| it["name"].clone()).collect();
+    assert_eq!(
+        json!(names),
+        json!([
+            "event_store",
+            "identity_store",
+            "alert_store",
+            "outbox",
+            "coordinator",
+            "document_store",
+            "rate_limiter",
+            "cache",
+            "live_bus"
+        ])
+    );
     server.ps.event_store().close().await.unwrap();
     let ready = server.get("/health/ready").await;
     assert_eq!(ready.status.as_u16(), 503);

@@ -138,6 +138,21 @@ pub(crate) mod coordination {
 }
 
 /// A timestamp as bytes that sort as it does.
+/// Keys of documents: all start with `do/`.
+pub(crate) mod documents {
+    use crate::id::TenantId;
+
+    /// The start of the documents of a tenant.
+    pub(crate) fn of_tenant(tenant: TenantId) -> Vec<u8> {
+        [b"do/".as_slice(), &tenant.to_bytes(), b"/"].concat()
+    }
+
+    /// A document.
+    pub(crate) fn document(tenant: TenantId, name: &str) -> Vec<u8> {
+        [of_tenant(tenant).as_slice(), name.as_bytes()].concat()
+    }
+}
+
 fn time(at: Timestamp) -> [u8; 8] {
     (at.as_micros() ^ i64::MIN).to_be_bytes()
 }

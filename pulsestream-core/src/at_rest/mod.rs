@@ -4,6 +4,7 @@ mod alert_commit;
 mod alert_documents;
 mod alert_store;
 mod coordinator;
+mod documents;
 mod identity;
 mod identity_commit;
 mod keys;
@@ -14,5 +15,6 @@ mod transaction;
 
 pub use alert_store::KeyValueAlertStore;
 pub use coordinator::KeyValueCoordinator;
+pub use documents::KeyValueDocumentStore;
 pub use identity::KeyValueIdentityStore;
 pub use outbox::KeyValueOutbox;

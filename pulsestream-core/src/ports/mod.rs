@@ -7,6 +7,7 @@ pub mod alert_store;
 pub mod auth;
 pub mod cache;
 pub mod coordinator;
+pub mod document_store;
 pub mod event_store;
 pub mod identity;
 pub mod ingest_queue;

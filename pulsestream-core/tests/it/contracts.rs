@@ -3,8 +3,8 @@
 use std::fmt::Debug;
 
 use pulsestream_core::testkit::{
-    Case, alert_store, cache, coordinator, event_store, ingest_queue, key_value, live_bus, outbox,
-    rate_limiter,
+    Case, alert_store, cache, coordinator, document_store, event_store, ingest_queue, key_value, live_bus,
+    outbox, rate_limiter,
 };
 
 /// Returns the names in groups such as ``(`append_then_read`, `find_*`)`` of a source's comments.
@@ -48,6 +48,7 @@ fn every_named_case_exists() {
     assert_exist(include_str!("../../src/ports/event_store.rs"), event_store::cases(), 30);
     assert_exist(include_str!("../../src/ports/key_value.rs"), key_value::cases(), 5);
     assert_exist(include_str!("../../src/ports/coordinator.rs"), coordinator::cases(), 5);
+    assert_exist(include_str!("../../src/ports/document_store.rs"), document_store::cases(), 3);
     assert_exist(include_str!("../../src/ports/cache.rs"), cache::cases(), 3);
     assert_exist(include_str!("../../src/ports/ingest_queue.rs"), ingest_queue::cases(), 4);
     assert_exist(include_str!("../../src/ports/live_bus.rs"), live_bus::cases(), 2);

@@ -83,6 +83,27 @@ mod coordinator {
     pulsestream_core::coordinator_conformance!(Manual::new());
 }
 
+mod document_store {
+    use pulsestream_core::at_rest::KeyValueDocumentStore;
+    use pulsestream_core::memory::MemoryKeyValue;
+    use pulsestream_core::ports::document_store::DocumentStore;
+    use pulsestream_core::testkit::DocumentStoreHarness;
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Memory;
+
+    #[async_trait]
+    impl DocumentStoreHarness for Memory {
+        async fn open(&self) -> Arc<dyn DocumentStore> {
+            Arc::new(KeyValueDocumentStore::new(Arc::new(MemoryKeyValue::new())))
+        }
+    }
+
+    pulsestream_core::document_store_conformance!(Memory);
+}
+
 mod cache {
     use pulsestream_core::memory::MemoryCache;
     use pulsestream_core::ports::cache::Cache;

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pulsestream_core::ports::coordinator::Coordinator;
+use pulsestream_core::ports::document_store::DocumentStore;
 use pulsestream_core::ports::event_store::EventStore;
 use pulsestream_core::ports::identity::IdentityStore;
 use pulsestream_core::ports::live_bus::LiveBus;
 use pulsestream_core::testkit::{
-    BoxFuture, CoordinatorHarness, EventStoreHarness, IdentityStoreHarness, LiveBusHarness,
+    BoxFuture, CoordinatorHarness, DocumentStoreHarness, EventStoreHarness, IdentityStoreHarness,
+    LiveBusHarness,
 };
 use pulsestream_postgres::Identifier;
 
@@ -43,6 +45,26 @@ mod coordinator {
     use super::Leases;
 
     pulsestream_core::coordinator_conformance!(Leases);
+}
+
+#[derive(Debug)]
+struct Documents;
+
+#[async_trait]
+impl DocumentStoreHarness for Documents {
+    async fn open(&self) -> Arc<dyn DocumentStore> {
+        connect_as_app(&url().unwrap(), config(fresh_schema())).await.document_store()
+    }
+
+    fn block_on(&self, future: BoxFuture<'static, ()>) {
+        with_server(|_| future);
+    }
+}
+
+mod document_store {
+    use super::Documents;
+
+    pulsestream_core::document_store_conformance!(Documents);
 }
 
 #[derive(Debug)]
