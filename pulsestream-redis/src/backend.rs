@@ -38,7 +38,7 @@ pub struct RedisBackend {
 ///
 /// # Errors
 /// - `Invalid` for settings out of range and for a URL that cannot be read.
-/// - `Unsupported` when the server is older than 7.0 or a node of a cluster.
+/// - `Unsupported` when the server is older than 7.0, or a node of a cluster that has only some of the slots.
 /// - `Unavailable` when it cannot be reached, refuses the login, or keeps accepted events less safely than is required; the
 ///   context names what was found.
 pub async fn open(config: RedisConfig, env: Env) -> Result<RedisBackend> {
@@ -53,9 +53,9 @@ pub async fn open(config: RedisConfig, env: Env) -> Result<RedisBackend> {
     if !facts.is_supported() {
         return unsupported("redis 7.0 or later is needed");
     }
-    if facts.is_cluster {
+    if facts.is_partial {
         return unsupported(
-            "this is a node of a cluster: use a server without cluster mode, or a proxy before it",
+            "this node of a cluster has only some of the keys: use one that has all slots, or a server without cluster mode",
         );
     }
     let keys = Keys::new(&config.key_prefix);

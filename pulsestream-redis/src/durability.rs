@@ -20,7 +20,8 @@ pub(crate) struct ServerFacts {
     pub(crate) durability: Option<Durability>,
     /// The settings that decide about it, in words.
     pub(crate) reason: String,
-    pub(crate) is_cluster: bool,
+    /// Whether it is a node of a cluster that has only some of the slots.
+    pub(crate) is_partial: bool,
 }
 
 impl ServerFacts {
@@ -33,13 +34,15 @@ impl ServerFacts {
             Err(error) if crate::error::code(&error).is_some() => None,
             Err(error) => return Err(error),
         };
-        Ok(Self::judge(&info, settings.as_ref()))
+        let mut facts = Self::judge(&info, settings.as_ref());
+        if said(&info, "cluster_enabled") == "1" {
+            let cluster: String = redis::cmd("CLUSTER").arg("INFO").query_async(connection).await?;
+            facts.is_partial = is_partial(&cluster);
+        }
+        Ok(facts)
     }
 
     fn judge(info: &str, settings: Option<&HashMap<String, String>>) -> Self {
-        let said = |name: &str| {
-            info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or_default()
-        };
         let (durability, reason) = settings.map_or_else(
             || (None, "CONFIG GET is refused by the server".to_owned()),
             |settings| {
@@ -47,12 +50,7 @@ impl ServerFacts {
                 (Some(durability), reason)
             },
         );
-        Self {
-            version: said("redis_version").to_owned(),
-            durability,
-            reason,
-            is_cluster: said("cluster_enabled") == "1",
-        }
+        Self { version: said(info, "redis_version").to_owned(), durability, reason, is_partial: false }
     }
 
     /// Whether the version has every command used here; a server that does not say is taken at its word.
@@ -63,6 +61,17 @@ impl ServerFacts {
             _ => true,
         }
     }
+}
+
+/// The value of a line `name:value`, or nothing.
+fn said<'i>(info: &'i str, name: &str) -> &'i str {
+    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or_default()
+}
+
+/// Whether a cluster, by its own description, has its keys on more than one node, or not all of them.
+fn is_partial(cluster: &str) -> bool {
+    let facts = [("cluster_size", "1"), ("cluster_slots_ok", "16384")];
+    facts.iter().any(|(name, value)| said(cluster, name) != *value)
 }
 
 /// The class of the settings.
@@ -121,6 +130,14 @@ mod tests {
             assert_eq!(with(version).is_supported(), is_supported, "{version}");
             assert_eq!(with(version).version, version);
         }
-        assert!(facts("cluster_enabled:1\r\n", ["no"; 4]).is_cluster);
+    }
+
+    #[test]
+    fn only_a_cluster_of_one_node_has_every_key() {
+        let cluster = |size: u32, slots: u32| {
+            is_partial(&format!("cluster_state:ok\r\ncluster_slots_ok:{slots}\r\ncluster_size:{size}\r\n"))
+        };
+        assert!(!cluster(1, 16_384));
+        assert!(cluster(3, 16_384) && cluster(1, 16_383) && is_partial(""));
     }
 }

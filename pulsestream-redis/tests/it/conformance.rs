@@ -29,6 +29,10 @@ impl Redis {
         Self(Scope::new())
     }
 
+    fn on_cluster() -> Self {
+        Self(Scope::on_cluster())
+    }
+
     fn block_on(&self, future: BoxFuture<'static, ()>) {
         if self.0.is_some() {
             RUNTIME.block_on(future);
@@ -156,4 +160,39 @@ mod live_bus {
     use super::Redis;
 
     pulsestream_core::live_bus_conformance!(Redis::new());
+}
+
+/// The same on a node of a cluster: every key of one step is in one slot.
+mod cluster {
+    use super::Redis;
+
+    mod rate_limiter {
+        use super::Redis;
+
+        pulsestream_core::rate_limiter_conformance!(Redis::on_cluster());
+    }
+
+    mod cache {
+        use super::Redis;
+
+        pulsestream_core::cache_conformance!(Redis::on_cluster());
+    }
+
+    mod coordinator {
+        use super::Redis;
+
+        pulsestream_core::coordinator_conformance!(Redis::on_cluster());
+    }
+
+    mod ingest_queue {
+        use super::Redis;
+
+        pulsestream_core::ingest_queue_conformance!(Redis::on_cluster());
+    }
+
+    mod live_bus {
+        use super::Redis;
+
+        pulsestream_core::live_bus_conformance!(Redis::on_cluster());
+    }
 }

@@ -78,7 +78,7 @@ async fn servers_that_lack_what_is_needed_are_named() {
         ("redis_version:6.2.14\r\n", "redis 7.0 or later is needed"),
         (
             "redis_version:7.2.4\r\ncluster_enabled:1\r\n",
-            "this is a node of a cluster: use a server without cluster mode, or a proxy before it",
+            "this node of a cluster has only some of the keys: use one that has all slots, or a server without cluster mode",
         ),
     ] {
         server.say_info(info);

@@ -68,6 +68,7 @@ fn serve(stream: TcpStream, state: &State) {
                 let info = state.info.lock().unwrap();
                 format!("${}\r\n{info}\r\n", info.len())
             }
+            "CLUSTER" => "$40\r\ncluster_slots_ok:16384\r\ncluster_size:3\r\n\r\n".to_owned(),
             "CONFIG" => {
                 "*4\r\n$10\r\nappendonly\r\n$3\r\nyes\r\n$11\r\nappendfsync\r\n$6\r\nalways\r\n".to_owned()
             }

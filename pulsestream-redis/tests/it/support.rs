@@ -1,6 +1,7 @@
 //! A backend on a real server, under a key prefix of its own.
 
 use std::net::SocketAddr;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use pulsestream_core::env::Env;
@@ -9,7 +10,7 @@ use pulsestream_core::id::{EventId, TenantId};
 use pulsestream_core::ports::ingest_queue::QueueDepth;
 use pulsestream_core::time::Timestamp;
 use pulsestream_redis::{RedisBackend, RedisConfig, open};
-use pulsestream_testtools::{REDIS, RedisServer, find_program, server_url};
+use pulsestream_testtools::{REDIS, RedisServer, eventually, find_program, server_url};
 use redis::aio::MultiplexedConnection;
 
 /// The server of the test run, as the environment names it.
@@ -20,6 +21,19 @@ pub(crate) fn url() -> Option<String> {
 /// A server of the test's own.
 pub(crate) fn own_server(settings: &[&str]) -> Option<RedisServer> {
     find_program(&REDIS).map(|program| RedisServer::start(&program, settings).unwrap())
+}
+
+/// A cluster of one node that has all slots.
+fn cluster() -> Option<RedisServer> {
+    let server = own_server(&["--cluster-enabled", "yes"])?;
+    let mut connection = redis::Client::open(server.url()).unwrap().get_connection().unwrap();
+    let mut slots = redis::cmd("CLUSTER");
+    slots.arg("ADDSLOTSRANGE").arg(0).arg(16_383).exec(&mut connection).unwrap();
+    eventually("the cluster is up", || {
+        let info: String = redis::cmd("CLUSTER").arg("INFO").query(&mut connection).unwrap();
+        info.contains("cluster_state:ok")
+    });
+    Some(server)
 }
 
 /// Settings for the shared server; what they lead to is removed at the end of a test that passes.
@@ -35,6 +49,14 @@ impl Scope {
         let mut config = RedisConfig::new(url()?);
         config.key_prefix = format!("test-{}-{number}", std::process::id());
         Some(Self { config })
+    }
+
+    /// On the one node of a cluster, where keys of one command that are in different slots are refused.
+    pub(crate) fn on_cluster() -> Option<Self> {
+        static SERVER: LazyLock<Option<RedisServer>> = LazyLock::new(cluster);
+        let config = RedisConfig::new(SERVER.as_ref()?.url());
+        let scope = Self::new()?;
+        Some(Self { config: RedisConfig { key_prefix: scope.config.key_prefix.clone(), ..config } })
     }
 
     pub(crate) async fn open(&self) -> RedisBackend {
@@ -64,8 +86,9 @@ impl Drop for Scope {
         let mut connection = redis::Client::open(self.config.url.as_str()).unwrap().get_connection().unwrap();
         let pattern = format!("{}:*", self.config.key_prefix);
         let keys: Vec<String> = redis::cmd("KEYS").arg(pattern).query(&mut connection).unwrap();
-        if !keys.is_empty() {
-            redis::cmd("UNLINK").arg(keys).exec(&mut connection).unwrap();
+        // One at a time, because on a cluster they are in different slots.
+        for key in keys {
+            redis::cmd("UNLINK").arg(key).exec(&mut connection).unwrap();
         }
     }
 }

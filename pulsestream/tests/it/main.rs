@@ -9,6 +9,8 @@ mod live;
 mod mail;
 #[cfg(all(feature = "postgres", feature = "redis"))]
 mod nodes;
+#[cfg(feature = "redis")]
+mod outage;
 #[cfg(all(feature = "postgres", feature = "redis"))]
 mod server;
 #[cfg(all(feature = "postgres", feature = "redis"))]

@@ -1,0 +1,133 @@
+//! One node beside three, on the same PostgreSQL and Redis under the same total load: what sharing costs.
+//!
+//! ```sh
+//! cargo xtask services   # prints the variables to export
+//! cargo bench -p pulsestream-benches --bench cluster
+//! ```
+//!
+//! 48 callers send single events of 64 tenants, each with a rule, so that every partition has work. One node and three take turns on
+//! one machine; the median of each is reported, with the partitions that each node held.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a bench ends at the first error and prints its table"
+)]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use pulsestream::{PulseStream, Tenant, Unlimited};
+use pulsestream_core::alerting::PROCESSOR;
+use pulsestream_core::event::{Event, Severity};
+use pulsestream_core::id::{EventId, TenantId};
+use pulsestream_core::ports::event_store::PARTITIONS;
+
+const ROUND: Duration = Duration::from_secs(4);
+const ROUNDS: usize = 3;
+const CALLERS: usize = 48;
+const TENANTS: u128 = 64;
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+
+fn event(ps: &PulseStream) -> Event {
+    let number = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+    let id = (u128::from(std::process::id()) << 64 | u128::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut event = Event::new(EventId::from_u128(id), "api_call", ps.env().now());
+    event.severity = if number.is_multiple_of(50) { Severity::Error } else { Severity::Info };
+    event.title = Some("GET /api/v1/orders/{id}".into());
+    event.source.service = Some("checkout".into());
+    event.metrics.response_time_ms = Some(12.5);
+    event
+}
+
+/// Single events a second with the callers spread over the nodes.
+async fn rate(nodes: &[PulseStream], tenants: &[TenantId]) -> f64 {
+    let started = nodes[0].env().monotonic();
+    let callers: Vec<_> = (0..CALLERS)
+        .map(|caller| {
+            let ps = nodes[caller % nodes.len()].clone();
+            let tenants: Vec<Tenant> = tenants.iter().map(|tenant| ps.tenant(*tenant)).collect();
+            tokio::spawn(async move {
+                let mut count = 0_u32;
+                for tenant in tenants.iter().cycle().skip(caller) {
+                    if ps.env().monotonic().saturating_sub(started) >= ROUND {
+                        break;
+                    }
+                    tenant.ingest(event(&ps)).await.unwrap();
+                    count += 1;
+                }
+                count
+            })
+        })
+        .collect();
+    let mut total = 0;
+    for caller in callers {
+        total += caller.await.unwrap();
+    }
+    f64::from(total) / nodes[0].env().monotonic().saturating_sub(started).as_secs_f64()
+}
+
+/// Opens so many nodes and waits until they share the partitions evenly; returns how many each has.
+async fn open(url: &str, count: usize) -> (Vec<PulseStream>, Vec<usize>) {
+    let mut nodes = Vec::new();
+    for _ in 0..count {
+        nodes.push(PulseStream::builder().with_rate_limiter(Arc::new(Unlimited)).open(url).await.unwrap());
+    }
+    let most = usize::from(PARTITIONS).div_ceil(count);
+    loop {
+        let mut shares = BTreeMap::new();
+        for lease in nodes[0].coordinator().leases(&format!("{PROCESSOR}/")).await.unwrap() {
+            *shares.entry(lease.holder).or_insert(0) += 1;
+        }
+        let shares: Vec<usize> = shares.into_values().collect();
+        let is_even = shares.len() == count && shares.iter().all(|share| *share <= most);
+        if is_even && shares.iter().sum::<usize>() == usize::from(PARTITIONS) {
+            return (nodes, shares);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+#[tokio::main]
+async fn main() {
+    let url = |name: &str| std::env::var(name).ok().filter(|url| !url.is_empty());
+    let (Some(postgres), Some(redis)) =
+        (url("PULSESTREAM_TEST_POSTGRES_URL"), url("PULSESTREAM_TEST_REDIS_URL"))
+    else {
+        println!("cluster: the variables of `cargo xtask services` are not set, nothing is measured");
+        return;
+    };
+    let url = format!("{postgres}?redis={redis}&redis_prefix=bench-{}", std::process::id());
+    let outside = PulseStream::builder().without_background().open(&url).await.unwrap();
+    let first = outside.env().uuid_v7().unwrap();
+    let tenants: Vec<TenantId> =
+        (0..TENANTS).map(|number| TenantId::from_u128(first + (number << 32))).collect();
+    for tenant in &tenants {
+        let rule = "count > 1000000 over 5m where severity >= 'error' by source.service";
+        outside.tenant(*tenant).rules().create("Many errors", rule, &["log"]).await.unwrap();
+    }
+    let (mut one, mut three, mut shares) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        for (count, rates) in [(1, &mut one), (3, &mut three)] {
+            let (nodes, held) = open(&url, count).await;
+            rates.push(rate(&nodes, &tenants).await);
+            for node in nodes {
+                node.close().await.unwrap();
+            }
+            shares = held;
+        }
+    }
+    let (one, three) = (median(one), median(three));
+    println!(
+        "one node {one:.0}/s, three nodes {three:.0}/s: {:.2}x; partitions of the three: {shares:?}",
+        three / one
+    );
+    outside.close().await.unwrap();
+}
