@@ -103,8 +103,14 @@ impl EventArrays {
         }
     }
 
+    /// Returns one array for each column.
     pub(crate) fn into_params(self) -> impl Iterator<Item = Param> {
         self.0.into_iter().map(Param::from)
+    }
+
+    /// Returns one value for each column, when there is one event.
+    pub(crate) fn into_values(self) -> impl Iterator<Item = Param> {
+        self.0.into_iter().map(ArrayParam::into_only)
     }
 }
 

@@ -3,6 +3,8 @@
 //! sqlx is built without its `uuid`, `json` and `time` features (see `Cargo.toml`), and arrays of thirty columns are encoded
 //! once instead of through one boxed value each; so parameters are encoded and rows are decoded here.
 
+use std::sync::Arc;
+
 use pulsestream_core::text::Text;
 use pulsestream_core::time::Timestamp;
 use sqlx::encode::IsNull;
@@ -43,12 +45,17 @@ const JSONB_VERSION: u8 = 1;
 #[derive(Debug, Clone)]
 pub(crate) struct Param {
     oid: u32,
-    bytes: Option<Vec<u8>>,
+    /// Shared, because a statement that is done again takes another clone, and the arrays of a batch are large.
+    bytes: Option<Arc<Vec<u8>>>,
 }
 
 impl Param {
     fn new(kind: PgType, bytes: Vec<u8>) -> Self {
-        Self { oid: kind.scalar, bytes: Some(bytes) }
+        Self::nullable(kind, Some(bytes))
+    }
+
+    fn nullable(kind: PgType, bytes: Option<Vec<u8>>) -> Self {
+        Self { oid: kind.scalar, bytes: bytes.map(Arc::new) }
     }
 
     pub(crate) fn text(text: &str) -> Self {
@@ -97,11 +104,11 @@ impl Param {
     }
 
     pub(crate) fn optional_text(text: Option<&str>) -> Self {
-        Self { oid: TEXT.scalar, bytes: text.map(|text| text.as_bytes().to_vec()) }
+        Self::nullable(TEXT, text.map(|text| text.as_bytes().to_vec()))
     }
 
     pub(crate) fn optional_timestamp(at: Option<Timestamp>) -> Self {
-        Self { oid: TIMESTAMPTZ.scalar, bytes: at.map(|at| pg_micros(at).to_be_bytes().to_vec()) }
+        Self::nullable(TIMESTAMPTZ, at.map(|at| pg_micros(at).to_be_bytes().to_vec()))
     }
 
     pub(crate) fn jsonb(text: &str) -> Self {
@@ -118,7 +125,7 @@ impl Param {
     }
 
     pub(crate) fn optional_uuid(bits: Option<u128>) -> Self {
-        Self { oid: UUID.scalar, bytes: bits.map(|bits| bits.to_be_bytes().to_vec()) }
+        Self::nullable(UUID, bits.map(|bits| bits.to_be_bytes().to_vec()))
     }
 
     pub(crate) fn bytes(bytes: &[u8]) -> Self {
@@ -126,7 +133,7 @@ impl Param {
     }
 
     pub(crate) fn optional_bool(value: Option<bool>) -> Self {
-        Self { oid: BOOL.scalar, bytes: value.map(|value| vec![u8::from(value)]) }
+        Self::nullable(BOOL, value.map(|value| vec![u8::from(value)]))
     }
 
     pub(crate) fn texts<'t>(texts: impl IntoIterator<Item = &'t str>) -> Self {
@@ -172,7 +179,7 @@ impl Encode<'_, Postgres> for Param {
     }
 
     fn size_hint(&self) -> usize {
-        self.bytes.as_ref().map_or(0, Vec::len)
+        self.bytes.as_ref().map_or(0, |bytes| bytes.len())
     }
 }
 
@@ -234,6 +241,15 @@ impl ArrayParam {
     }
 }
 
+impl ArrayParam {
+    /// Returns the only element as a parameter of its own.
+    pub(crate) fn into_only(self) -> Param {
+        let oid = u32::from_be_bytes(self.bytes[8..12].try_into().unwrap_or_default());
+        let element = (!self.has_null).then(|| self.bytes[ARRAY_HEADER_BYTES + 4..].to_vec());
+        Param { oid, bytes: element.map(Arc::new) }
+    }
+}
+
 impl From<ArrayParam> for Param {
     fn from(mut array: ArrayParam) -> Self {
         let dimensions: i32 = if array.length == 0 { 0 } else { 1 };
@@ -244,7 +260,7 @@ impl From<ArrayParam> for Param {
         if dimensions == 0 {
             array.bytes.truncate(12);
         }
-        Self { oid: array.oid, bytes: Some(array.bytes) }
+        Self { oid: array.oid, bytes: Some(Arc::new(array.bytes)) }
     }
 }
 

@@ -38,30 +38,63 @@ const EPOCH_WEEKDAY: Duration = Duration::from_secs(3 * 86_400);
 /// that a client with a wild clock cannot make thousands.
 const PARTITION_WEEKS: (i64, i64) = (60, 2);
 
-/// The statement that appends: its parameters are the tenant, the partition, the ordinals, and one array for each column.
-///
-/// It is one statement and commits by itself, so it costs one round trip; and it is one plan, in which only the events whose
-/// identity was new reach the events table.
-pub(super) fn statement(schema: &str) -> Arc<str> {
-    let arrays: Vec<String> =
-        COLUMNS.iter().enumerate().map(|(index, (.., kind))| format!("${}::{kind}[]", index + 4)).collect();
-    let (columns, input_columns) = (column_list(""), column_list("input."));
-    Arc::from(format!(
-        "with scope as materialized (select set_config('pulsestream.tenant', $1, true)), \
-         call as materialized (select nextval('{schema}.append_calls') << 20 as first from scope), \
-         input (ordinal, {columns}) as materialized (select * from unnest($3::integer[], {arrays})), \
+/// The texts of the statements that append. Each is one statement and commits by itself, so it costs one round trip; and it
+/// is one plan, in which only the events whose identity was new reach the events table.
+#[derive(Debug, Clone)]
+pub(super) struct AppendSql {
+    /// Takes the tenant, the partition, the ordinal, and one value for each column.
+    one: Arc<str>,
+    /// Takes the tenant, the partition, the ordinals, and one array for each column.
+    many: Arc<str>,
+}
+
+impl AppendSql {
+    pub(super) fn new(schema: &str) -> Self {
+        Self { one: Arc::from(one(schema)), many: Arc::from(many(schema)) }
+    }
+}
+
+const SCOPE: &str = "scope as materialized (select set_config('pulsestream.tenant', $1, true))";
+
+/// Without arrays, which cost the server a quarter of the time that a single event takes.
+fn one(schema: &str) -> String {
+    let values: Vec<String> =
+        COLUMNS.iter().enumerate().map(|(index, (.., kind))| format!("${}::{kind}", index + 4)).collect();
+    format!(
+        "with {SCOPE}, keys as (insert into {schema}.event_keys (tenant_id, event_id, \"timestamp\", partition, seq) \
+           select $1::uuid, $4::text, $5::timestamptz, $2, (nextval('{schema}.append_calls') << 20) + $3::integer from scope \
+           on conflict do nothing returning seq), \
+         stored as (insert into {schema}.events (tenant_id, {columns}) select $1::uuid, {values} from keys) \
+         select (seq & 1048575)::integer from keys",
+        columns = column_list(""),
+        values = values.join(", "),
+    )
+}
+
+/// The wide arrays are taken apart in the list of columns: as a table, `unnest` would write all rows to a temporary store first.
+fn many(schema: &str) -> String {
+    let elements: Vec<String> = COLUMNS
+        .iter()
+        .enumerate()
+        .map(|(index, (name, _, kind))| format!("unnest(${}::{kind}[]) as {name}", index + 4))
+        .collect();
+    format!(
+        "with {SCOPE}, call as materialized (select nextval('{schema}.append_calls') << 20 as first from scope), \
          keys as (insert into {schema}.event_keys (tenant_id, event_id, \"timestamp\", partition, seq) \
-           select $1::uuid, input.id, input.\"timestamp\", $2, call.first + input.ordinal from call, input \
+           select $1::uuid, input.id, input.\"timestamp\", $2, call.first + input.ordinal \
+           from call, unnest($3::integer[], $4::text[], $5::timestamptz[]) as input (ordinal, id, \"timestamp\") \
            on conflict do nothing returning event_id, seq), \
          stored as (insert into {schema}.events (tenant_id, {columns}) \
-           select $1::uuid, {input_columns} from input join keys on keys.event_id = input.id) \
+           select $1::uuid, {columns} from (select {elements}) as input where id in (select event_id from keys)) \
          select (seq & 1048575)::integer from keys",
-        arrays = arrays.join(", "),
-    ))
+        columns = column_list(""),
+        elements = elements.join(", "),
+    )
 }
 
 /// One statement's worth of events, encoded.
 struct Chunk {
+    sql: Arc<str>,
     params: Vec<Param>,
     timestamps: Vec<Timestamp>,
 }
@@ -78,15 +111,14 @@ impl PostgresEventStore {
         tenant: TenantId,
         events: Vec<Event>,
     ) -> Result<Vec<AppendOutcome>> {
-        let Prepared { mut outcomes, chunks } = prepare(tenant, &events)?;
+        let Prepared { mut outcomes, chunks } = prepare(&self.append_sql, tenant, &events)?;
         drop(events);
-        for Chunk { params, timestamps } in chunks {
+        for Chunk { sql, params, timestamps } in chunks {
             self.prepare_partitions(&timestamps).await;
             let rows = if self.database.has_own_pool() {
-                self.database.statement(OPERATION, self.append_sql.clone(), params).await?
+                self.database.statement(OPERATION, sql, params).await?
             } else {
                 // A connection of the host may come inside a transaction that the host forgot: then nothing commits by itself.
-                let sql = self.append_sql.clone();
                 self.database
                     .write(OPERATION, Scope::Tenant(tenant), move |connection| {
                         let statement = bound(sql.clone(), &params);
@@ -114,9 +146,9 @@ impl PostgresEventStore {
     ) -> Result<Vec<AppendOutcome>> {
         self.database.ensure_open(OPERATION)?;
         let failed = |error| Fault::Sql(error).into_error(OPERATION, Phase::BeforeCommit);
-        let Prepared { mut outcomes, chunks } = prepare(tenant, &events)?;
+        let Prepared { mut outcomes, chunks } = prepare(&self.append_sql, tenant, &events)?;
         for chunk in chunks {
-            let statement = bound(self.append_sql.clone(), &chunk.params);
+            let statement = bound(chunk.sql.clone(), &chunk.params);
             let rows = statement.fetch_all(&mut **transaction).await.map_err(failed)?;
             mark_stored(&mut outcomes, &rows).map_err(failed)?;
         }
@@ -191,7 +223,7 @@ fn week_start(week: i64) -> Timestamp {
 }
 
 /// Refuses what cannot be stored, drops what comes twice, and encodes the rest.
-fn prepare(tenant: TenantId, events: &[Event]) -> Result<Prepared> {
+fn prepare(sql: &AppendSql, tenant: TenantId, events: &[Event]) -> Result<Prepared> {
     if events.len() > MAX_CALL_EVENTS {
         return Err(Error::new(ErrorKind::TooLarge, OPERATION, "too many events in one call")
             .with_context("events", events.len())
@@ -221,7 +253,7 @@ fn prepare(tenant: TenantId, events: &[Event]) -> Result<Prepared> {
             fits
         });
         let (now, later) = rest.split_at(fitting.count());
-        chunks.push(encode(tenant, events, now));
+        chunks.push(encode(sql, tenant, events, now));
         rest = later;
     }
     Ok(Prepared { outcomes, chunks })
@@ -237,7 +269,7 @@ fn size_of_text(event: &Event) -> usize {
         + event.metadata.as_str().len()
 }
 
-fn encode(tenant: TenantId, events: &[Event], order: &[usize]) -> Chunk {
+fn encode(sql: &AppendSql, tenant: TenantId, events: &[Event], order: &[usize]) -> Chunk {
     let mut ordinals = ArrayParam::new(INT4);
     let mut arrays = EventArrays::new();
     for index in order {
@@ -247,9 +279,18 @@ fn encode(tenant: TenantId, events: &[Event], order: &[usize]) -> Chunk {
         arrays.push(&events[*index]);
     }
     let partition = i16::try_from(Partition::of(tenant).number()).unwrap_or_default();
-    let mut params = vec![Param::text(&tenant.to_string()), Param::int2(partition), ordinals.into()];
-    params.extend(arrays.into_params());
-    Chunk { params, timestamps: order.iter().map(|index| events[*index].timestamp).collect() }
+    let mut params = vec![Param::text(&tenant.to_string()), Param::int2(partition)];
+    let sql = if order.len() == 1 {
+        params.push(ordinals.into_only());
+        params.extend(arrays.into_values());
+        &sql.one
+    } else {
+        params.push(ordinals.into());
+        params.extend(arrays.into_params());
+        &sql.many
+    };
+    let timestamps = order.iter().map(|index| events[*index].timestamp).collect();
+    Chunk { sql: sql.clone(), params, timestamps }
 }
 
 fn mark_stored(outcomes: &mut [AppendOutcome], rows: &[PgRow]) -> Result<(), sqlx::Error> {

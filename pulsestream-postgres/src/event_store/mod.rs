@@ -33,7 +33,7 @@ pub struct PostgresEventStore {
     database: Arc<Database>,
     arrivals: Arc<Arrivals>,
     durability: Durability,
-    append_sql: Arc<str>,
+    append_sql: append::AppendSql,
     /// Numbers of the weeks that have a partition, as far as this node knows.
     weeks: Mutex<HashSet<i64>>,
 }
@@ -44,7 +44,7 @@ impl PostgresEventStore {
         arrivals: Arc<Arrivals>,
         durability: Durability,
     ) -> Result<Arc<Self>> {
-        let append_sql = append::statement(database.schema());
+        let append_sql = append::AppendSql::new(database.schema());
         let store = Self { database, arrivals, durability, append_sql, weeks: Mutex::default() };
         store.prepare_partitions(&[]).await;
         Ok(Arc::new(store))
