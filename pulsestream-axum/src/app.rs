@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::http::{HeaderMap, header};
 use pulsestream::PulseStream;
-use pulsestream_core::alerting::Author;
+use pulsestream_core::alerting::AlertingService;
 use pulsestream_core::error::Result;
 use pulsestream_core::{Error, ErrorKind, FieldError};
 use tokio::sync::Semaphore;
@@ -71,9 +71,9 @@ impl App {
         self.ps.settings()
     }
 
-    /// Returns who changes something now, for the log of changes.
-    pub(crate) fn author(&self, caller: &Caller) -> Author {
-        Author::new(caller.principal.subject.to_string(), self.ps.env().now())
+    /// Returns the service of rules, alerts, silences and channels, in the name of the caller.
+    pub(crate) fn alerting(&self, caller: &Caller) -> AlertingService {
+        self.ps.alerting().acting_as(caller.principal.subject.to_string())
     }
 
     /// Returns the size of a page of events that was asked for, if it may be as large.

@@ -19,7 +19,6 @@ mod service;
 mod silence;
 mod text;
 mod transition;
-pub mod v1;
 
 pub use alert::{
     Acknowledgement, Alert, AlertAction, ManualResolution, Suppression, TimelineEntry, TimelineKind,

@@ -88,6 +88,7 @@ pub struct AlertingService {
     server_channels: Arc<[Channel]>,
     max_rules: usize,
     actor: Text,
+    may_name_later_channels: bool,
 }
 
 impl AlertingService {
@@ -106,6 +107,7 @@ impl AlertingService {
             server_channels: Arc::new([]),
             max_rules: 1_000,
             actor: APPLICATION.into(),
+            may_name_later_channels: false,
         }
     }
 
@@ -130,6 +132,13 @@ impl AlertingService {
         Self { actor: actor.into(), ..self.clone() }
     }
 
+    /// Returns the same service for callers who may name channels that are made later. Until then an alert says in its timeline that
+    /// nobody was told.
+    #[must_use]
+    pub fn naming_later_channels(&self) -> Self {
+        Self { may_name_later_channels: true, ..self.clone() }
+    }
+
     /// Returns the store below, for questions that need no check.
     pub fn store(&self) -> &Arc<dyn AlertStore> {
         &self.alerts
@@ -146,8 +155,8 @@ impl AlertingService {
     /// Stores a new rule and returns it with its version and times.
     ///
     /// # Errors
-    /// `Invalid` with a field error for each thing that is wrong; `Conflict` when the name is taken; `TooLarge` when the tenant has
-    /// as many rules as it may.
+    /// `Invalid` with a field error for each thing that is wrong; `Conflict` when the name is taken, or the tenant has as many rules
+    /// as it may.
     pub async fn create_rule(&self, tenant: TenantId, mut rule: Rule) -> Result<Rule> {
         let now = self.env.now();
         (rule.created_at, rule.updated_at) = (now, now);
@@ -155,7 +164,8 @@ impl AlertingService {
         let query = RuleQuery { limit: 1, ..RuleQuery::default() };
         let total = self.alerts.rules(tenant, &query).await?.total;
         if usize::try_from(total).unwrap_or(usize::MAX) >= self.max_rules {
-            return Err(Error::new(ErrorKind::TooLarge, "rules.create", "the tenant has too many rules")
+            let message = "the tenant has as many rules as it may";
+            return Err(Error::new(ErrorKind::Conflict, "rules.create", message)
                 .with_context("max_rules", self.max_rules));
         }
         self.alerts.put_rule(tenant, rule, PutMode::Create, &self.author()).await
@@ -174,16 +184,22 @@ impl AlertingService {
         self.alerts.put_rule(tenant, rule, mode, &self.author()).await
     }
 
-    /// Switches a rule on or off and returns it.
+    /// Switches a rule on or off and returns it; `version` is the one that was read, `None` switches whatever is there.
     ///
     /// # Errors
-    /// `NotFound` for an unknown rule; `Conflict` when it changes at the same time.
-    pub async fn set_rule_active(&self, tenant: TenantId, id: RuleId, is_active: bool) -> Result<Rule> {
+    /// `NotFound` for an unknown rule; `Conflict` when it changed since it was read.
+    pub async fn set_rule_active(
+        &self,
+        tenant: TenantId,
+        id: RuleId,
+        is_active: bool,
+        version: Option<u64>,
+    ) -> Result<Rule> {
         let mut rule = self.rule(tenant, id).await?;
         if rule.is_active == is_active {
             return Ok(rule);
         }
-        let version = rule.version;
+        let version = version.unwrap_or(rule.version);
         rule.is_active = is_active;
         rule.updated_at = self.env.now();
         self.alerts.put_rule(tenant, rule, PutMode::Replace { version }, &self.author()).await
@@ -412,6 +428,17 @@ impl AlertingService {
         self.alerts.put_silence(tenant, silence, PutMode::Replace { version }, &self.author()).await
     }
 
+    /// Deletes a silence.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown silence.
+    pub async fn delete_silence(&self, tenant: TenantId, id: SilenceId) -> Result<()> {
+        if self.alerts.delete_silence(tenant, id, &self.author()).await? {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::NotFound, "silences.delete", "no such silence").with_context("silence", id))
+    }
+
     /// Stores routes, inhibitions and mute schedules; `version` is the one that was read, 0 when there were none.
     ///
     /// # Errors
@@ -452,7 +479,7 @@ impl AlertingService {
     async fn check_rule(&self, tenant: TenantId, rule: &Rule) -> Result<()> {
         self.engine.validate(rule)?;
         let mut fields = Vec::new();
-        if !rule.channels.is_empty() {
+        if !rule.channels.is_empty() && !self.may_name_later_channels {
             let channels = self.alerts.channels(tenant).await?;
             for (index, reference) in rule.channels.iter().enumerate() {
                 let known = channels.iter().chain(self.server_channels.iter());

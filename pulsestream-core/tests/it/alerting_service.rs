@@ -82,7 +82,7 @@ async fn rules_are_checked_versioned_and_counted() {
     assert!(changed.updated_at > START);
     let stale = service.update_rule(TENANT, first.clone(), Some(1)).await.unwrap_err();
     assert_eq!(stale.kind(), ErrorKind::Conflict);
-    assert!(!service.set_rule_active(TENANT, first.id, false).await.unwrap().is_active);
+    assert!(!service.set_rule_active(TENANT, first.id, false, None).await.unwrap().is_active);
 
     let mut composite = rule(&service, "both", "count > 1 over 1m");
     composite.kind = RuleKind::Composite { expression: RuleExpr::Rule(RuleId::from_u128(99)) };
@@ -91,7 +91,7 @@ async fn rules_are_checked_versioned_and_counted() {
     composite.kind = RuleKind::Composite { expression: RuleExpr::Rule(first.id) };
     let composite = service.create_rule(TENANT, composite).await.unwrap();
     let third = service.create_rule(TENANT, rule(&service, "third", "count > 1 over 1m")).await;
-    assert_eq!(third.unwrap_err().kind(), ErrorKind::TooLarge);
+    assert_eq!(third.unwrap_err().kind(), ErrorKind::Conflict);
     assert_eq!(service.delete_rule(TENANT, first.id).await.unwrap_err().kind(), ErrorKind::Conflict);
     service.delete_rule(TENANT, composite.id).await.unwrap();
     service.delete_rule(TENANT, first.id).await.unwrap();
@@ -104,7 +104,7 @@ async fn changes_name_who_made_them() {
     let world = world();
     let ann = world.service.acting_as("user:ann");
     let made = ann.create_rule(TENANT, rule(&ann, "many", "count > 3 over 1m")).await.unwrap();
-    world.service.acting_as("user:bob").set_rule_active(TENANT, made.id, false).await.unwrap();
+    world.service.acting_as("user:bob").set_rule_active(TENANT, made.id, false, None).await.unwrap();
     world.service.delete_rule(TENANT, made.id).await.unwrap();
     let page = ann.changes(TENANT, &ConfigChangeQuery::default()).await.unwrap();
     let told: Vec<_> = page

@@ -244,7 +244,7 @@ pub(super) async fn resolve(
     let id: AlertId = params.id("alert_id", unknown)?;
     let (actor, note) = (Text::from(body.resolved_by.as_str()), body.note.map(Text::from));
     let action = AlertAction::Resolve { actor, note };
-    let alert = app.ps.alert_store().act_on_alert(caller.tenant(), id, &action, app.ps.env().now()).await?;
+    let alert = app.ps.alerting().act(caller.tenant(), id, &action).await?;
     Ok(axum::Json(Resolved {
         success: true,
         message: "the alert is resolved",

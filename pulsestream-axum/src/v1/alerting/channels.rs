@@ -1,10 +1,9 @@
 //! Notification channels of a rule: names, or channels that the rule brings along.
 
-use pulsestream_core::FieldError;
 use pulsestream_core::alerting::{Channel, ChannelConfig, ChannelRef, Rule, SecretText};
 use pulsestream_core::id::{ChannelId, RuleId, TenantId};
-use pulsestream_core::ports::alert_store::PutMode;
 use pulsestream_core::text::Text;
+use pulsestream_core::{ErrorKind, FieldError};
 use serde_json::{Map, Value, json};
 
 use crate::access::Caller;
@@ -105,26 +104,22 @@ impl Wanted {
         let there = app.ps.alert_store().channels(tenant).await?;
         for (kind, config) in self.own {
             let name = own_name(rule, &kind);
-            let now = app.ps.env().now();
             let old = there.iter().find(|channel| channel.name.as_str() == name);
             let id = match old {
                 Some(old) => old.id,
                 None => ChannelId::from_u128(app.ps.env().uuid_v7()?),
             };
-            let mut channel = Channel::new(id, name.as_str(), config);
-            channel.created_at = old.map_or(now, |old| old.created_at);
-            channel.updated_at = now;
-            channel.validate().map_err(|error| {
+            let channel = Channel::new(id, name.as_str(), config);
+            let put = app.alerting(caller).put_channel(tenant, channel, old.map(|old| old.version)).await;
+            let channel = put.map_err(|error| {
+                if error.kind() != ErrorKind::Invalid {
+                    return error.into();
+                }
                 let fields = error.fields().iter();
                 let moved = fields
                     .map(|field| refuse(&format!("/{kind}"), field.code.clone(), field.message.clone()));
                 Failure::invalid_body(moved.collect())
             })?;
-            let channel = app
-                .ps
-                .alert_store()
-                .put_channel(tenant, channel, PutMode::Always, &app.author(caller))
-                .await?;
             references.push(ChannelRef::new(channel.id.to_string()));
         }
         Ok(references)
@@ -137,7 +132,7 @@ pub(super) async fn drop_unused(app: &App, caller: &Caller, rule: RuleId, kept: 
     let prefix = own_name(rule, "");
     for channel in app.ps.alert_store().channels(tenant).await? {
         if channel.name.starts_with(&prefix) && !kept.iter().any(|reference| channel.is_called(reference)) {
-            app.ps.alert_store().delete_channel(tenant, channel.id, &app.author(caller)).await?;
+            app.alerting(caller).delete_channel(tenant, channel.id).await?;
         }
     }
     Ok(())

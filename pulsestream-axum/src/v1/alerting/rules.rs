@@ -2,12 +2,12 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use pulsestream_core::alerting::{AlertSeverity, Rule};
+use pulsestream_core::FieldError;
+use pulsestream_core::alerting::{AlertSeverity, AlertingService, Rule};
 use pulsestream_core::id::{RuleId, TenantId};
-use pulsestream_core::ports::alert_store::{PutMode, RuleActivity, RuleQuery};
+use pulsestream_core::ports::alert_store::{RuleActivity, RuleQuery};
 use pulsestream_core::text::Text;
 use pulsestream_core::time::Timestamp;
-use pulsestream_core::{Error, ErrorKind, FieldError};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -52,16 +52,8 @@ pub(super) async fn create(
     let id = RuleId::from_u128(app.ps.env().uuid_v7()?);
     let (mut rule, wanted) = read.and_then(|rule| rule.into_rule(id)).map_err(refused)?;
     rule.validate()?;
-    let limit = app.settings().alerting.max_rules;
-    let query = RuleQuery { limit: 1, ..RuleQuery::default() };
-    if app.ps.alert_store().rules(tenant, &query).await?.total >= limit as u64 {
-        let error = Error::new(ErrorKind::TooLarge, "rules.create", "the tenant has as many rules as it may");
-        return Err(error.with_context("max_rules", limit).into());
-    }
-    rule.created_at = app.ps.env().now();
-    rule.updated_at = rule.created_at;
     rule.channels = wanted.put(&app, &caller, id).await?;
-    let rule = app.ps.alert_store().put_rule(tenant, rule, PutMode::Create, &app.author(&caller)).await?;
+    let rule = rules_of(&app, &caller).create_rule(tenant, rule).await?;
     Ok(axum::Json(RuleMade {
         success: true,
         rule_id: rule.id,
@@ -252,12 +244,7 @@ pub(super) async fn update(
     if let Some(wanted) = wanted {
         rule.channels = wanted.put(&app, &caller, id).await?;
     }
-    rule.updated_at = app.ps.env().now();
-    let rule = app
-        .ps
-        .alert_store()
-        .put_rule(tenant, rule, PutMode::Replace { version }, &app.author(&caller))
-        .await?;
+    let rule = rules_of(&app, &caller).update_rule(tenant, rule, Some(version)).await?;
     channels::drop_unused(&app, &caller, id, &rule.channels).await?;
     Ok(axum::Json(RuleDone { success: true, message: "the rule is changed", rule_id: id }))
 }
@@ -267,12 +254,15 @@ pub(super) async fn delete(
     caller: Caller,
     params: Params,
 ) -> Answer<axum::Json<RuleDone>> {
-    let id: RuleId = params.id("rule_id", unknown)?;
-    if !app.ps.alert_store().delete_rule(caller.tenant(), id, &app.author(&caller)).await? {
-        return Err(unknown());
-    }
+    let id = stored(&app, caller.tenant(), &params).await?.id;
+    rules_of(&app, &caller).delete_rule(caller.tenant(), id).await?;
     channels::drop_unused(&app, &caller, id, &[]).await?;
     Ok(axum::Json(RuleDone { success: true, message: "the rule is deleted", rule_id: id }))
+}
+
+/// Returns the service of rules: in this version a rule may name a channel before somebody configures it.
+fn rules_of(app: &App, caller: &Caller) -> AlertingService {
+    app.alerting(caller).naming_later_channels()
 }
 
 /// Returns the rule that the path names.

@@ -149,10 +149,6 @@ pub(super) async fn acknowledge(
     params: Params,
     Json(body): Json<AcknowledgeIn>,
 ) -> Answer<axum::Json<Alert>> {
-    if body.expires_at.is_some_and(|end| end <= app.ps.env().now()) {
-        let field = FieldError::new("/expires_at", "in_the_past", "must be in the future");
-        return Err(Failure::invalid_body(vec![field]));
-    }
     let (actor, note) = (actor(&caller), body.note.map(Into::into));
     act(&app, &caller, &params, AlertAction::Acknowledge { actor, note, expires_at: body.expires_at }).await
 }
@@ -187,7 +183,7 @@ pub(super) async fn comment(
 
 async fn act(app: &App, caller: &Caller, params: &Params, action: AlertAction) -> Answer<axum::Json<Alert>> {
     let id: AlertId = params.id("alert_id", unknown)?;
-    let done = app.ps.alert_store().act_on_alert(caller.tenant(), id, &action, app.ps.env().now()).await;
+    let done = app.ps.alerting().act(caller.tenant(), id, &action).await;
     done.map(axum::Json).map_err(|error| match error.kind() {
         ErrorKind::NotFound => unknown(),
         _ => error.into(),

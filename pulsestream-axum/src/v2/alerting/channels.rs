@@ -8,7 +8,6 @@ use pulsestream_core::alerting::{
     Channel, ChannelConfig, Delivery, NotificationContent, NotificationKind, SecretText,
 };
 use pulsestream_core::id::{ChannelId, DeliveryId, TenantId};
-use pulsestream_core::ports::alert_store::PutMode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -75,14 +74,8 @@ pub(super) async fn create(
     Json(body): Json<ChannelIn>,
 ) -> Answer<Response> {
     let id = ChannelId::from_u128(app.ps.env().uuid_v7()?);
-    let mut channel = body.into_channel(id, None)?;
-    channel.created_at = app.ps.env().now();
-    channel.updated_at = channel.created_at;
-    let channel = app
-        .ps
-        .alert_store()
-        .put_channel(caller.tenant(), channel, PutMode::Create, &app.author(&caller))
-        .await?;
+    let channel = body.into_channel(id, None)?;
+    let channel = app.alerting(&caller).put_channel(caller.tenant(), channel, None).await?;
     Ok(versioned(StatusCode::CREATED, channel.version, &channel.masked()))
 }
 
@@ -100,12 +93,8 @@ pub(super) async fn replace(
 ) -> Answer<Response> {
     let old = stored(&app, caller.tenant(), &params).await?;
     require_match(&headers, old.version)?;
-    let mut channel = body.into_channel(old.id, Some(&old))?;
-    channel.created_at = old.created_at;
-    channel.updated_at = app.ps.env().now();
-    let mode = PutMode::Replace { version: old.version };
-    let channel =
-        app.ps.alert_store().put_channel(caller.tenant(), channel, mode, &app.author(&caller)).await?;
+    let channel = body.into_channel(old.id, Some(&old))?;
+    let channel = app.alerting(&caller).put_channel(caller.tenant(), channel, Some(old.version)).await?;
     Ok(versioned(StatusCode::OK, channel.version, &channel.masked()))
 }
 
@@ -117,9 +106,8 @@ pub(super) async fn delete(
 ) -> Answer<StatusCode> {
     let channel = stored(&app, caller.tenant(), &params).await?;
     require_match(&headers, channel.version)?;
-    let was_there =
-        app.ps.alert_store().delete_channel(caller.tenant(), channel.id, &app.author(&caller)).await?;
-    if was_there { Ok(StatusCode::NO_CONTENT) } else { Err(unknown()) }
+    app.alerting(&caller).delete_channel(caller.tenant(), channel.id).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 pub(super) async fn test(

@@ -3,11 +3,11 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
+use pulsestream_core::Error;
 use pulsestream_core::alerting::{Rule, RuleExpression, RuleKind};
 use pulsestream_core::event::FieldPath;
 use pulsestream_core::id::{RuleId, TenantId};
-use pulsestream_core::ports::alert_store::{PutMode, RuleActivity, RuleCursor, RuleQuery};
-use pulsestream_core::{Error, ErrorKind};
+use pulsestream_core::ports::alert_store::{RuleActivity, RuleCursor, RuleQuery};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -93,18 +93,8 @@ pub(super) async fn create(
     Json(body): Json<RuleIn>,
 ) -> Answer<Response> {
     let tenant = caller.tenant();
-    let mut rule = body.into_rule(RuleId::from_u128(app.ps.env().uuid_v7()?))?;
-    let all = RuleQuery { limit: 1, ..RuleQuery::default() };
-    let max_rules = app.settings().alerting.max_rules;
-    if app.ps.alert_store().rules(tenant, &all).await?.total >= max_rules as u64 {
-        let message = "the tenant has as many rules as it may";
-        return Err(Failure::from(
-            Error::new(ErrorKind::Conflict, "rules.create", message).with_context("max_rules", max_rules),
-        ));
-    }
-    rule.created_at = app.ps.env().now();
-    rule.updated_at = rule.created_at;
-    let rule = app.ps.alert_store().put_rule(tenant, rule, PutMode::Create, &app.author(&caller)).await?;
+    let rule = body.into_rule(app.ps.alerting().new_rule_id()?)?;
+    let rule = app.alerting(&caller).create_rule(tenant, rule).await?;
     let version = rule.version;
     Ok(versioned(StatusCode::CREATED, version, &RuleOut::new(rule, RuleActivity::default())))
 }
@@ -123,9 +113,9 @@ pub(super) async fn replace(
 ) -> Answer<Response> {
     let old = stored(&app, caller.tenant(), &params).await?;
     require_match(&headers, old.version)?;
-    let mut rule = body.into_rule(old.id)?;
-    rule.created_at = old.created_at;
-    put(&app, &caller, rule, old.version).await
+    let rule = body.into_rule(old.id)?;
+    let rule = app.alerting(&caller).update_rule(caller.tenant(), rule, Some(old.version)).await?;
+    show(&app, caller.tenant(), rule).await
 }
 
 pub(super) async fn delete(
@@ -136,8 +126,8 @@ pub(super) async fn delete(
 ) -> Answer<StatusCode> {
     let rule = stored(&app, caller.tenant(), &params).await?;
     require_match(&headers, rule.version)?;
-    let was_there = app.ps.alert_store().delete_rule(caller.tenant(), rule.id, &app.author(&caller)).await?;
-    if was_there { Ok(StatusCode::NO_CONTENT) } else { Err(unknown()) }
+    app.alerting(&caller).delete_rule(caller.tenant(), rule.id).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 pub(super) async fn enable(
@@ -166,24 +156,9 @@ async fn switch(
     is_active: bool,
 ) -> Answer<Response> {
     let tenant = caller.tenant();
-    let mut rule = stored(app, tenant, params).await?;
+    let rule = stored(app, tenant, params).await?;
     require_match(headers, rule.version)?;
-    if rule.is_active == is_active {
-        return show(app, tenant, rule).await;
-    }
-    rule.is_active = is_active;
-    let version = rule.version;
-    put(app, caller, rule, version).await
-}
-
-async fn put(app: &App, caller: &Caller, mut rule: Rule, version: u64) -> Answer<Response> {
-    let tenant = caller.tenant();
-    rule.updated_at = app.ps.env().now();
-    let rule = app
-        .ps
-        .alert_store()
-        .put_rule(tenant, rule, PutMode::Replace { version }, &app.author(caller))
-        .await?;
+    let rule = app.alerting(caller).set_rule_active(tenant, rule.id, is_active, Some(rule.version)).await?;
     show(app, tenant, rule).await
 }
 

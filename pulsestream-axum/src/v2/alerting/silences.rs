@@ -5,7 +5,6 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use pulsestream_core::alerting::{MatchOp, Matcher, Silence};
 use pulsestream_core::id::{SilenceId, TenantId};
-use pulsestream_core::ports::alert_store::PutMode;
 use pulsestream_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -100,11 +99,7 @@ pub(super) async fn create(
 ) -> Answer<Response> {
     let id = SilenceId::from_u128(app.ps.env().uuid_v7()?);
     let silence = body.into_silence(id, &caller, app.ps.env().now())?;
-    let silence = app
-        .ps
-        .alert_store()
-        .put_silence(caller.tenant(), silence, PutMode::Create, &app.author(&caller))
-        .await?;
+    let silence = app.alerting(&caller).put_silence(caller.tenant(), silence, None).await?;
     Ok(versioned(StatusCode::CREATED, silence.version, &silence))
 }
 
@@ -123,10 +118,8 @@ pub(super) async fn replace(
     let old = stored(&app, caller.tenant(), &params).await?;
     require_match(&headers, old.version)?;
     let new = body.into_silence(old.id, &caller, app.ps.env().now())?;
-    let silence = Silence { created_by: old.created_by, created_at: old.created_at, ..new };
-    let mode = PutMode::Replace { version: old.version };
-    let silence =
-        app.ps.alert_store().put_silence(caller.tenant(), silence, mode, &app.author(&caller)).await?;
+    let silence = Silence { created_by: old.created_by, ..new };
+    let silence = app.alerting(&caller).put_silence(caller.tenant(), silence, Some(old.version)).await?;
     Ok(versioned(StatusCode::OK, silence.version, &silence))
 }
 
@@ -138,9 +131,8 @@ pub(super) async fn delete(
 ) -> Answer<StatusCode> {
     let silence = stored(&app, caller.tenant(), &params).await?;
     require_match(&headers, silence.version)?;
-    let was_there =
-        app.ps.alert_store().delete_silence(caller.tenant(), silence.id, &app.author(&caller)).await?;
-    if was_there { Ok(StatusCode::NO_CONTENT) } else { Err(unknown()) }
+    app.alerting(&caller).delete_silence(caller.tenant(), silence.id).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 impl SilenceIn {

@@ -409,3 +409,20 @@ async fn ids_of_others_are_unknown_ids() {
         assert_eq!(server.call("GET", &path, &own.key, None).await.status, 200, "{path}");
     }
 }
+
+#[tokio::test]
+async fn what_rules_refer_to_is_there_and_stays() {
+    let (server, own, _) = shops().await;
+    let rule = |name: &str, channel: &str| json!({"name": name, "expression": "count > 3 over 5m", "channels": [channel]});
+    let refused = server.call("POST", RULES, &own.key, Some(&rule("a", "pagr"))).await;
+    assert_eq!((refused.status.as_u16(), pointers(&refused.json())), (422, vec!["/channels/0"]));
+    let pager = json!({"name": "pager", "config": {"type": "log"}});
+    let pager = server.call("POST", "/api/v2/channels", &own.key, Some(&pager)).await.json();
+    let made = server.call("POST", RULES, &own.key, Some(&rule("a", "pager"))).await;
+    assert_eq!(made.status, 201, "{}", made.text());
+    let channel = format!("/api/v2/channels/{}", pager["id"].as_str().unwrap());
+    problem(&server.call("DELETE", &channel, &own.key, None).await, 409, "conflict");
+    let made = format!("{RULES}/{}", made.json()["id"].as_str().unwrap());
+    assert_eq!(server.call("DELETE", &made, &own.key, None).await.status, 204);
+    assert_eq!(server.call("DELETE", &channel, &own.key, None).await.status, 204);
+}

@@ -7,7 +7,7 @@ use super::quiet::{Quiet, suppression_entry};
 use super::{Tracked, matching_labels};
 use crate::alerting::{
     Alert, AlertChange, AlertState, AlertSummary, Channel, Delivery, NotificationContent, NotificationKind,
-    Plan, content, find_channel,
+    Plan, TimelineEntry, TimelineKind, content, find_channel,
 };
 use crate::id::AlertId;
 use crate::ports::alert_store::AlertingConfig;
@@ -108,13 +108,23 @@ impl Flush<'_> {
     }
 
     fn send(&self, key: &Text, group: &Group, heard: &Heard<'_>, kind: NotificationKind, plan: &mut Plan) {
-        let mut channels: Vec<&Channel> = group
-            .channels
-            .iter()
-            .filter_map(|reference| find_channel(reference, self.config, self.server_channels))
-            .filter(|channel| channel.disabled.is_none())
-            .filter(|channel| kind != NotificationKind::Resolved || channel.send_resolved)
-            .collect();
+        let mut channels: Vec<&Channel> = Vec::new();
+        for reference in &group.channels {
+            match find_channel(reference, self.config, self.server_channels) {
+                Some(channel) if channel.disabled.is_none() => {
+                    channels.extend(
+                        Some(channel).filter(|it| kind != NotificationKind::Resolved || it.send_resolved),
+                    );
+                }
+                Some(channel) => {
+                    self.note_unsent(group, heard, kind, &channel.name, "the channel is disabled", plan);
+                }
+                None => {
+                    let why = "there is no channel of this name";
+                    self.note_unsent(group, heard, kind, reference.as_str(), why, plan);
+                }
+            }
+        }
         channels.sort_by_key(|channel| channel.id);
         channels.dedup_by_key(|channel| channel.id);
         let content = group_content(group, heard, kind);
@@ -130,6 +140,30 @@ impl Flush<'_> {
             ]);
             let name = channel.name.clone();
             plan.deliveries.push(Delivery::new(id, channel.id, name, content.clone(), self.now, self.now));
+        }
+    }
+
+    /// Notes in the timelines that somebody who should be told is not, because the channel cannot be used.
+    fn note_unsent(
+        &self,
+        group: &Group,
+        heard: &Heard<'_>,
+        kind: NotificationKind,
+        channel: &str,
+        why: &str,
+        plan: &mut Plan,
+    ) {
+        for change in changes_of(heard, kind) {
+            let alert = change.transition.alert;
+            let id = Delivery::id_for(&[
+                b"unsent",
+                &alert.to_bytes(),
+                &group.notifications.to_be_bytes(),
+                channel.as_bytes(),
+            ]);
+            let failed =
+                TimelineKind::NotificationFailed { delivery: id, channel: channel.into(), error: why.into() };
+            plan.timeline.push(TimelineEntry::of_delivery(alert, self.now, id, failed));
         }
     }
 
@@ -168,13 +202,18 @@ fn kind(heard: &Heard<'_>, group: &Group, now: Timestamp) -> Option<Notification
     (repeat_due && heard.can_repeat).then_some(NotificationKind::Repeat)
 }
 
-/// Says what a notification about a group says; one about a single alert says what that alert says.
-fn group_content(group: &Group, heard: &Heard<'_>, kind: NotificationKind) -> NotificationContent {
-    let changes: Vec<&AlertChange> = match kind {
+/// Returns the alerts that a notification is about.
+fn changes_of<'a>(heard: &Heard<'a>, kind: NotificationKind) -> Vec<&'a AlertChange> {
+    match kind {
         NotificationKind::Resolved => heard.ended.clone(),
         NotificationKind::Repeat => heard.firing.clone(),
         _ => heard.firing.iter().chain(&heard.ended).copied().collect(),
-    };
+    }
+}
+
+/// Says what a notification about a group says; one about a single alert says what that alert says.
+fn group_content(group: &Group, heard: &Heard<'_>, kind: NotificationKind) -> NotificationContent {
+    let changes = changes_of(heard, kind);
     let omitted = changes.len().saturating_sub(MAX_GROUP_ALERTS);
     let alerts: Vec<AlertSummary> =
         changes.iter().take(MAX_GROUP_ALERTS).map(|change| summary(change)).collect();

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::alerting::{
-    AlertSeverity, ChannelConfig, ChannelRef, Delivery, Fingerprint, GroupTiming, Inhibition, Matcher,
-    MuteInterval, MuteSchedule, NotificationKind, Route, Rule, RuleKind, Silence, TimelineKind, Transition,
-    TransitionReason,
+    AlertSeverity, ChannelConfig, ChannelDisabled, ChannelRef, Delivery, Fingerprint, GroupTiming,
+    Inhibition, Matcher, MuteInterval, MuteSchedule, NotificationKind, Route, Rule, RuleKind, Silence,
+    TimelineKind, Transition, TransitionReason,
 };
 use crate::id::{ChannelId, RuleId, SilenceId};
 
@@ -457,6 +457,31 @@ fn busy_days(restarts: bool) -> (Vec<Delivery>, Vec<crate::alerting::TimelineEnt
         world.pass((dice >> 20) % 900);
     }
     (world.sent, world.timeline)
+}
+
+#[test]
+fn what_cannot_be_sent_stands_in_the_timeline() {
+    let mut world = World::new();
+    world.config.rules[0].channels = vec!["ops", "db", "e-mail"].into_iter().map(ChannelRef::new).collect();
+    world.config.channels[1].disabled = Some(ChannelDisabled { at: world.start, reason: "410".into() });
+    let change = world.fire(1, "a");
+    world.pass(60);
+    assert_eq!(world.told(), [told(30, "ops", Firing, 1)]);
+    let failed: Vec<_> = world
+        .timeline
+        .iter()
+        .filter_map(|entry| match &entry.kind {
+            TimelineKind::NotificationFailed { channel, error, .. } => {
+                Some((entry.alert, channel.as_str(), error.as_str()))
+            }
+            _ => None,
+        })
+        .collect();
+    let alert = change.transition.alert;
+    assert_eq!(
+        failed,
+        [(alert, "db", "the channel is disabled"), (alert, "e-mail", "there is no channel of this name")]
+    );
 }
 
 #[test]
