@@ -5,7 +5,8 @@
 #![allow(clippy::print_stdout, reason = "an example talks to people")]
 
 use std::collections::BTreeMap;
-use std::process::{Child, Command};
+use std::io::Read;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use pulsestream::core::ports::alert_store::AlertQuery;
@@ -78,13 +79,19 @@ async fn main() -> pulsestream::Result<()> {
 async fn node(url: &str) -> pulsestream::Result<()> {
     let mut settings = Settings::default();
     settings.alerting.lease_ttl = LEASE_TTL;
-    let _ps = PulseStream::builder().with_settings(settings).open(url).await?;
-    std::future::pending().await
+    let ps = PulseStream::builder().with_settings(settings).open(url).await?;
+    // Until the program that started it is gone.
+    let _ = tokio::task::spawn_blocking(|| std::io::stdin().read(&mut [0])).await;
+    ps.close().await
 }
 
 fn start(url: &str) -> Child {
     let program = std::env::current_exe().expect("a running program has a path");
-    Command::new(program).args(["node", url]).spawn().expect("the program starts once more")
+    Command::new(program)
+        .args(["node", url])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("the program starts once more")
 }
 
 fn kill(node: &mut Child) {

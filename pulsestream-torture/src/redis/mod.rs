@@ -170,7 +170,7 @@ impl Node {
         let program = std::env::current_exe().map_err(failed)?;
         let start = (instance * NUMBERS_OF_A_CHILD).to_string();
         let mut command = Command::new(program);
-        command.args(["redis-node", postgres, redis, &start]).stdout(Stdio::piped());
+        command.args(["redis-node", postgres, redis, &start]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().map_err(failed)?;
         let output = child.stdout.take().ok_or_else(|| failed(std::io::ErrorKind::BrokenPipe.into()))?;
         let acknowledged = acknowledged.clone();

@@ -1,6 +1,6 @@
 //! A node: accepts events into the queue, stores what is in it, and says what was accepted.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::time::Duration;
 
 use pulsestream::PulseStream;
@@ -14,8 +14,12 @@ use crate::load;
 const CALLERS: u64 = 4;
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Runs until it is killed. Prints the number of each event that was acknowledged.
+/// Runs until it is killed, or whoever started it is gone. Prints the number of each event that was acknowledged.
 pub(crate) fn run(postgres: &str, redis: &str, start: u64) -> Result<()> {
+    std::thread::spawn(|| {
+        let _ = std::io::stdin().read(&mut [0]);
+        std::process::exit(1);
+    });
     let runtime = super::runtime()?;
     runtime.block_on(async {
         let ps = loop {

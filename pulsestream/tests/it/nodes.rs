@@ -3,6 +3,7 @@
 //! This test program starts itself again for each node, with the variables below and the one test [`node`].
 
 use std::collections::BTreeSet;
+use std::io::Read;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -20,14 +21,15 @@ const URL: &str = "PULSESTREAM_TEST_NODE_URL";
 /// Shorter than in production, so that the test is.
 const LEASE_TTL: Duration = Duration::from_secs(2);
 
-/// A node: works until it is killed. Without the variables it is no test at all.
+/// A node: works until it is killed, or whoever started it is gone. Without the variables it is no test at all.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn node() {
     let Ok(url) = std::env::var(URL) else { return };
     let mut settings = Settings::default();
     settings.alerting.lease_ttl = LEASE_TTL;
     let _ps = PulseStream::builder().with_settings(settings).open(&url).await.unwrap();
-    std::future::pending().await
+    // Until the test that started it is gone.
+    let _ = tokio::task::spawn_blocking(|| std::io::stdin().read(&mut [0])).await;
 }
 
 /// A process that is killed with the test.
@@ -36,7 +38,12 @@ struct Node(Child);
 impl Node {
     fn start(url: &str) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["nodes::node", "--exact"]).env(URL, url).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .args(["nodes::node", "--exact"])
+            .env(URL, url)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         Self(command.spawn().unwrap())
     }
 
