@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use pulsestream::PulseStream;
 use pulsestream_core::Result;
-use pulsestream_core::auth::{EnsureAdmin, EnsuredAdmin, Secret};
+use pulsestream_core::auth::{EnsureAdmin, EnsuredAdmin, KeyRotation, Secret};
 
-use crate::args::AdminCreateArgs;
+use crate::args::{AdminCreateArgs, AdminRotateKeysArgs};
 use crate::open;
 
 /// Runs `pulsestream admin create`.
@@ -16,6 +16,23 @@ pub(crate) async fn create(args: AdminCreateArgs) -> Result<ExitCode> {
     let outcome = ensure(&ps, &args.tenant, &args.email, args.password.as_deref()).await;
     ps.close().await?;
     outcome?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs `pulsestream admin rotate-keys`.
+pub(crate) async fn rotate_keys(args: AdminRotateKeysArgs) -> Result<ExitCode> {
+    let settings = open::settings(args.store.config.as_deref())?;
+    let ps = open::open(&args.store, PulseStream::builder().without_background(), settings).await?;
+    let rotation = if args.immediately { KeyRotation::Immediate } else { KeyRotation::Graceful };
+    let outcome = ps.accounts().rotate_signing_key(rotation).await;
+    ps.close().await?;
+    outcome?;
+    let said = if args.immediately {
+        "the signing key is replaced; every access token given so far has ended"
+    } else {
+        "the signing key is replaced; access tokens given so far live out their time"
+    };
+    println!("{said}");
     Ok(ExitCode::SUCCESS)
 }
 

@@ -151,6 +151,17 @@ pub(crate) struct ServeArgs {
 pub(crate) enum AdminCommand {
     /// Makes a tenant with an owner; prints the password and the API key once.
     Create(AdminCreateArgs),
+    /// Replaces the key that signs access tokens; running servers take the new one over within seconds.
+    RotateKeys(AdminRotateKeysArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AdminRotateKeysArgs {
+    #[command(flatten)]
+    pub store: StoreArgs,
+    /// Ends every access token at once, instead of letting those that were given live out their time: for a key that leaked.
+    #[arg(long)]
+    pub immediately: bool,
 }
 
 #[derive(Debug, Args)]

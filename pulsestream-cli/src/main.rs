@@ -53,6 +53,7 @@ async fn run(command: Command) -> Result<ExitCode> {
         Command::Demo(args) => demo::run(args).await,
         Command::Serve(args) => serve::run(args).await,
         Command::Admin(AdminCommand::Create(args)) => admin::create(args).await,
+        Command::Admin(AdminCommand::RotateKeys(args)) => admin::rotate_keys(args).await,
         Command::Queue(command) => queue::run(command).await,
         Command::Import(args) => import::run(args).await,
         Command::Export(args) => export::run(args).await,

@@ -1,5 +1,6 @@
-//! `/api/v2/keys`, `/api/v2/users`, `/api/v2/tenant`, `/api/v2/usage`.
+//! `/api/v2/keys`, `/api/v2/users`, `/api/v2/tenant`, `/api/v2/audit`, `/api/v2/usage`.
 
+mod audit;
 mod keys;
 mod tenant;
 mod users;
@@ -69,6 +70,12 @@ pub(super) fn routes(routes: &mut Routes) {
         .does("Changes the tenant; what is absent stays.")
         .takes::<tenant::TenantV2In>()
         .gives::<tenant::TenantV2>(200);
+    routes
+        .get("/api/v2/audit", Access::May(Action::ReadAudit), audit::list)
+        .does("Lists what happened to accounts, keys and sessions, and who did it, the latest first.")
+        .query::<audit::AuditListQuery>()
+        .gives::<audit::AuditPageOut>(200)
+        .fails(&[400]);
 }
 
 /// Adds the operations that a host with identities of its own has too.

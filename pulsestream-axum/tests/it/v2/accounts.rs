@@ -86,3 +86,27 @@ async fn the_tenant_is_shown_and_changed_and_its_usage_counted() {
     assert_eq!(usage["events"]["used"], 1);
     assert_eq!(usage["rate_limit"], json!({"limit": 100_000, "remaining": 99_999, "reset_after": 1}));
 }
+
+#[tokio::test]
+async fn the_audit_log_is_read_by_pages_and_by_its_own_tenant() {
+    let (server, own, other) = shops().await;
+    let owner = server.owner(&own).await;
+    assert_eq!(server.login(&own.slug, &own.owner_email, "not the password").await.status, 401);
+    let page = server.call("GET", "/api/v2/audit?limit=1", &owner, None).await;
+    let latest = &page.json()["entries"][0];
+    assert_eq!(latest["action"], "sign_in.failed", "{}", page.text());
+    let mut seen = vec![latest["id"].clone()];
+    let mut next = page.json()["next_cursor"].clone();
+    while let Some(cursor) = next.as_str() {
+        let path = format!("/api/v2/audit?limit=1&cursor={cursor}");
+        let page = server.call("GET", &path, &owner, None).await.json();
+        seen.extend(page["entries"].as_array().unwrap().iter().map(|entry| entry["id"].clone()));
+        next = page["next_cursor"].clone();
+    }
+    let all = server.call("GET", "/api/v2/audit", &owner, None).await.json();
+    let all: Vec<_> = all["entries"].as_array().unwrap().iter().map(|entry| entry["id"].clone()).collect();
+    assert_eq!(seen, all);
+    let foreign = server.owner(&other).await;
+    let theirs = server.call("GET", "/api/v2/audit", &foreign, None).await.json();
+    assert!(theirs["entries"].as_array().unwrap().iter().all(|entry| !all.contains(&entry["id"])));
+}
