@@ -45,9 +45,9 @@ pub(crate) enum Command {
     /// Looks into the ingest queue: its size, and the batches that could not be stored.
     #[command(subcommand)]
     Queue(QueueCommand),
-    /// Imports NDJSON events or an access log into a store.
+    /// Imports NDJSON events, a Parquet file or an access log into a store.
     Import(ImportArgs),
-    /// Writes the events of a tenant as NDJSON, in the form that import reads.
+    /// Writes the events of a tenant as NDJSON or Parquet, in the form that import reads.
     Export(ExportArgs),
     /// Copies a store to another folder, also while a server has it open.
     Backup(BackupArgs),
@@ -229,12 +229,23 @@ pub(crate) struct EndDeadArgs {
 /// The form of an imported file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// Decided by the first line.
+    /// Decided by the first bytes.
     Auto,
     /// One JSON event on each line.
     Ndjson,
     /// Apache or nginx access log, combined or common.
     AccessLog,
+    /// Parquet with the columns that export writes.
+    Parquet,
+}
+
+/// The form of an export.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExportFormat {
+    /// One JSON event on each line.
+    Ndjson,
+    /// For DuckDB, Polars and Spark.
+    Parquet,
 }
 
 #[derive(Debug, Args)]
@@ -271,6 +282,21 @@ pub(crate) struct ExportArgs {
     /// A new file, or `-` for standard output.
     #[arg(long, short, env = "PULSESTREAM_OUTPUT", default_value = "-", value_name = "FILE|-")]
     pub output: PathBuf,
+    /// The form; by default Parquet for a file whose name ends in .parquet, else NDJSON.
+    #[arg(long, env = "PULSESTREAM_EXPORT_FORMAT", value_enum)]
+    pub format: Option<ExportFormat>,
+    /// Continues an NDJSON file that was cut short, after its last event.
+    #[arg(long)]
+    pub resume: bool,
+}
+
+impl ExportArgs {
+    /// Returns the form asked for, or the one the name of the file asks for.
+    pub(crate) fn format(&self) -> ExportFormat {
+        let is_parquet = self.output.extension().is_some_and(|extension| extension == "parquet");
+        let by_name = if is_parquet { ExportFormat::Parquet } else { ExportFormat::Ndjson };
+        self.format.unwrap_or(by_name)
+    }
 }
 
 #[derive(Debug, Args)]

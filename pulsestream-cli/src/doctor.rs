@@ -49,6 +49,10 @@ fn print(report: &Report) {
         }
     }
     println!("not sealed yet: {} events", report.fresh_events);
+    match &report.entries_damage {
+        Some(damage) => println!("rules and accounts: DAMAGED: {damage}"),
+        None => println!("rules and accounts: {}", HumanBytes(report.entries_bytes)),
+    }
     if report.truncated_bytes > 0 {
         println!(
             "cut from the log when it was opened: {} that were never acknowledged",
@@ -56,14 +60,25 @@ fn print(report: &Report) {
         );
     }
     if !report.columns.is_empty() {
-        println!("\ncolumn sizes");
+        let all: u64 = report.columns.iter().map(|(_, bytes)| bytes).sum();
+        println!("\n{:<40} {:>12} {:>7}", "column", "size", "share");
         for (column, bytes) in &report.columns {
-            println!("  {column:<32} {}", HumanBytes(*bytes));
+            let permille = bytes.saturating_mul(1_000) / all.max(1);
+            let share = format!("{}.{}%", permille / 10, permille % 10);
+            println!("{column:<40} {:>12} {share:>7}", HumanBytes(*bytes).to_string());
         }
     }
-    println!("\nevents by tenant");
-    for (tenant, events) in &report.tenants {
-        println!("  {tenant}  {events}");
+    if !report.tenants.is_empty() {
+        println!("\n{:<40} {:>12} {:>10} {:>12}", "tenant", "sealed size", "events", "not sealed");
+    }
+    for tenant in &report.tenants {
+        let size = HumanBytes(tenant.bytes).to_string();
+        println!(
+            "{:<40} {size:>12} {:>10} {:>12}",
+            tenant.tenant.to_string(),
+            tenant.events,
+            tenant.fresh_events
+        );
     }
     println!(
         "\n{}",

@@ -71,6 +71,20 @@ impl EmbeddedKeyValue {
         transaction.commit().map_err(into_fault)
     }
 
+    /// Reads everything again and compares it with its checksums; returns the size of the file.
+    ///
+    /// # Errors
+    /// `Corrupt`, `Closed`, `Io`.
+    pub(crate) fn verify(&self, storage: &Arc<dyn Storage>) -> FaultResult<u64> {
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        let is_whole = database.as_mut().ok_or(Fault::Closed)?.check_integrity().map_err(into_fault)?;
+        if !is_whole {
+            return Err(Fault::corrupt(NAME, 0, "the database of rules and accounts was repaired"));
+        }
+        let file = storage.open(NAME, OpenMode::Read);
+        file.and_then(|file| file.bytes()).map_err(|source| Fault::io("open", NAME, source))
+    }
+
     /// Closes the file.
     pub(crate) fn shut_down(&self) {
         self.pool.close();
@@ -99,6 +113,8 @@ fn create(storage: &Arc<dyn Storage>) -> FaultResult<Database> {
 fn database_in(file: Arc<dyn File>) -> FaultResult<Database> {
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES);
+    // Reads the file once; without it, damage could be answered as data, or end in a panic.
+    builder.set_check_integrity_on_open(true);
     builder.create_with_backend(Backend(file)).map_err(into_fault)
 }
 

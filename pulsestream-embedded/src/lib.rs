@@ -36,5 +36,5 @@ mod wal;
 
 pub use backup::{Backup, BackupProgress};
 pub use config::EmbeddedConfig;
-pub use doctor::{Report, SegmentReport};
+pub use doctor::{Report, SegmentReport, TenantReport};
 pub use store::EmbeddedStore;

@@ -2,6 +2,7 @@
 
 mod access_log;
 mod lines;
+mod parquet;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -117,6 +118,9 @@ async fn import(
     tenant: TenantId,
     args: &ImportArgs,
 ) -> Result<Report> {
+    if parquet::is_meant(args)? {
+        return parquet::import(store, env, settings, tenant, args).await;
+    }
     let mut lines = Lines::open(&args.file, MAX_LINE_BYTES).map_err(|error| {
         Error::new(ErrorKind::NotFound, OPERATION, "the file cannot be opened")
             .with_context("file", args.file.display())

@@ -7,7 +7,7 @@ mod shred;
 mod text;
 mod writer;
 
-pub(crate) use format::TenantRange;
+pub(crate) use format::{ColumnMeta, Footer, TenantRange};
 pub(crate) use ids::{IdHasher, IdIndex, Ids};
 pub(crate) use reader::{Segment, next_part_key};
 pub(crate) use writer::{SegmentOptions, SegmentWriter};

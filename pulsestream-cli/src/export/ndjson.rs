@@ -1,62 +1,74 @@
-//! `pulsestream export`: the events of a tenant as NDJSON, in the form that `import` reads.
+//! One JSON event on each line.
 
-use std::io::{BufWriter, Write};
-use std::process::ExitCode;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
+use std::path::Path;
 
-use indicatif::ProgressBar;
-use pulsestream::PulseStream;
 use pulsestream_core::event::{Context, ErrorDetails, Event, JsonObject, Metrics, Severity, Source};
 use pulsestream_core::id::EventId;
-use pulsestream_core::query::{FindQuery, Order};
+use pulsestream_core::query::Cursor;
 use pulsestream_core::time::Timestamp;
 use pulsestream_core::{Error, ErrorKind, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::args::ExportArgs;
-use crate::open;
+use super::{OPERATION, Output, cannot_write};
 
-const PAGE_EVENTS: usize = 1_000;
+/// Writes lines.
+pub(super) struct Lines<W>(W);
 
-/// Writes the events of a tenant, oldest first.
-pub(crate) async fn run(args: ExportArgs) -> Result<ExitCode> {
-    let settings = open::settings(args.store.config.as_deref())?;
-    let ps = open::open(&args.store, PulseStream::builder().without_background(), settings).await?;
-    let outcome = export(&ps, &args).await;
-    ps.close().await?;
-    eprintln!("{} events exported", outcome?);
-    Ok(ExitCode::SUCCESS)
+impl<W: Write + Send> Lines<W> {
+    /// Writes to `output`.
+    pub(super) fn new(output: W) -> Self {
+        Self(output)
+    }
 }
 
-async fn export(ps: &PulseStream, args: &ExportArgs) -> Result<u64> {
-    let filter = args.filter.as_deref().map(str::parse).transpose()?;
-    let mut query =
-        FindQuery { filter, order: Order::OldestFirst, limit: PAGE_EVENTS, ..FindQuery::default() };
-    let mut output: Box<dyn Write + Send> = if args.output.as_os_str() == "-" {
-        Box::new(BufWriter::new(std::io::stdout()))
-    } else {
-        let file = std::fs::File::create_new(&args.output)
-            .map_err(|error| cannot_write(error).with_context("output", args.output.display()))?;
-        Box::new(BufWriter::new(file))
-    };
-    let progress = ProgressBar::new_spinner();
-    let tenant = open::tenant(&args.tenant);
-    let mut exported = 0;
-    loop {
-        let page = ps.event_store().find(tenant, &query).await?;
-        for event in &page.events {
-            output.write_all(&line(event)?).map_err(cannot_write)?;
-            exported += 1;
-        }
-        progress.set_message(format!("{exported} events"));
-        progress.tick();
-        match page.next {
-            Some(next) => query.after = Some(next),
-            None => break,
-        }
+impl<W: Write + Send> Output for Lines<W> {
+    fn write(&mut self, events: Vec<Event>) -> Result<()> {
+        events.iter().try_for_each(|event| self.0.write_all(&line(event)?).map_err(cannot_write))
     }
-    output.flush().map_err(cannot_write)?;
-    progress.finish_and_clear();
-    Ok(exported)
+
+    fn finish(mut self: Box<Self>) -> Result<()> {
+        self.0.flush().map_err(cannot_write)
+    }
+}
+
+/// What tells where an export stood.
+#[derive(Deserialize)]
+struct Place {
+    id: EventId,
+    timestamp: Timestamp,
+}
+
+/// Opens an export that was cut short, takes off a line that is not whole, and returns after which event to go on.
+pub(super) fn resume(path: &Path) -> Result<(File, Option<Cursor>)> {
+    let file = File::options().read(true).write(true).open(path).map_err(cannot_write)?;
+    let mut reader = BufReader::with_capacity(1 << 16, file);
+    let (mut whole, mut last) = (0_u64, Vec::new());
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let bytes = reader.read_until(b'\n', &mut line).map_err(cannot_write)?;
+        if line.last() != Some(&b'\n') {
+            break;
+        }
+        whole += bytes as u64;
+        std::mem::swap(&mut line, &mut last);
+    }
+    let after = match last.as_slice() {
+        [] => None,
+        line => {
+            let place = serde_json::from_slice::<Place>(line).map_err(|error| {
+                Error::new(ErrorKind::Conflict, OPERATION, "the output is no export that could be continued")
+                    .with_context("output", path.display())
+                    .with_source(error)
+            })?;
+            Some(Cursor { timestamp: place.timestamp, id: place.id })
+        }
+    };
+    let mut file = reader.into_inner();
+    file.set_len(whole).and_then(|()| file.seek(SeekFrom::End(0))).map_err(cannot_write)?;
+    Ok((file, after))
 }
 
 /// An event in the strict form. When it was received is the importing store's to say.
@@ -100,12 +112,6 @@ fn line(event: &Event) -> Result<Vec<u8>> {
     })?;
     line.push(b'\n');
     Ok(line)
-}
-
-fn cannot_write(error: std::io::Error) -> Error {
-    Error::new(ErrorKind::Unavailable, "export", "the output cannot be written")
-        .with_context("cause", &error)
-        .with_source(error)
 }
 
 #[cfg(test)]
