@@ -65,7 +65,9 @@ async fn run(command: Command) -> Result<ExitCode> {
 /// What to do about an error, where its message does not say so itself.
 fn hint(error: &Error) -> Option<&'static str> {
     match error.kind() {
-        ErrorKind::StoreLocked => Some("stop the other process, or give another folder with --store"),
+        ErrorKind::StoreLocked => {
+            Some("stop the other process, or copy the folder with `pulsestream backup` and use the copy")
+        }
         ErrorKind::StorageFull => Some("free some space, then run the same command again"),
         ErrorKind::Corrupt => Some("run `pulsestream doctor` on the store to see what is affected"),
         ErrorKind::Unavailable => Some("check that the server runs and that its URL is right"),

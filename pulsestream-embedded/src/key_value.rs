@@ -206,6 +206,9 @@ fn commit(database: Option<&Database>, changes: &Commit) -> FaultResult<CommitOu
 
 fn into_fault(error: impl Into<redb::Error>) -> Fault {
     match error.into() {
+        redb::Error::Io(source) if source.kind() == io::ErrorKind::InvalidData => {
+            Fault::corrupt(NAME, 0, "the database of rules and accounts is none")
+        }
         redb::Error::Io(source) => Fault::io("read or write", NAME, source),
         redb::Error::Corrupted(_) => Fault::corrupt(NAME, 0, "the database of rules and accounts"),
         redb::Error::PreviousIo => Fault::Poisoned,

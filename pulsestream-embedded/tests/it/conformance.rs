@@ -52,6 +52,18 @@ impl EventStoreHarness for Simulated {
         drop(store);
         Some(self.open_in(folder))
     }
+
+    /// Kills and losses of power in turn: whatever was acknowledged was durable.
+    async fn crash(&self, store: Arc<dyn EventStore>) -> Option<Arc<dyn EventStore>> {
+        let (folder, turn) = {
+            let folders = self.folders.lock().unwrap();
+            let known = folders.iter().rev().find(|(known, _)| *known == address(&store))?;
+            (known.1.clone(), folders.len() as u64)
+        };
+        let left = if turn.is_multiple_of(2) { folder.after_kill() } else { folder.after_power_loss(turn) };
+        drop(store);
+        Some(self.open_in(left))
+    }
 }
 
 /// Small files, so that many are created.

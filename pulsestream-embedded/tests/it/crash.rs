@@ -12,7 +12,7 @@ use pulsestream_core::ports::event_store::{
 use pulsestream_core::query::FindQuery;
 use pulsestream_core::testkit::{EventGenerator, block_on};
 use pulsestream_core::time::Timestamp;
-use pulsestream_embedded::storage::SimFs;
+use pulsestream_embedded::storage::{OpenMode, SimFs, Storage};
 use pulsestream_embedded::{EmbeddedConfig, EmbeddedStore};
 
 /// What a script may claim after it was cut.
@@ -120,6 +120,17 @@ fn check(folder: &SimFs, claims: &Claims, required: &[EventId], context: &str) {
 
 #[test]
 fn power_loss_at_every_operation() {
+    lose_power_at_every_operation(3);
+}
+
+/// The long version; `cargo test --release -p pulsestream-embedded -- --ignored power_loss`.
+#[test]
+#[ignore = "takes minutes"]
+fn power_loss_at_every_operation_with_fifty_damages() {
+    lose_power_at_every_operation(50);
+}
+
+fn lose_power_at_every_operation(damages: u64) {
     let whole = SimFs::new();
     script(&whole, &mut Claims::default()).unwrap();
     let operations = whole.operations();
@@ -129,7 +140,7 @@ fn power_loss_at_every_operation() {
         folder.cut_power_after(cut);
         let mut claims = Claims::default();
         let _ = script(&folder, &mut claims);
-        for seed in 0..3 {
+        for seed in 0..damages {
             let after = folder.after_power_loss(cut * 100 + seed);
             check(&after, &claims, &claims.durable, &format!("cut {cut} seed {seed}"));
         }
@@ -153,6 +164,105 @@ fn power_loss_during_recovery() {
             check(&after.after_power_loss(seed + cut), &claims, &claims.durable, &format!("{seed} {cut}"));
         }
     }
+}
+
+#[test]
+fn damage_in_one_segment_leaves_the_others_readable() {
+    let folder = SimFs::new();
+    let config = EmbeddedConfig { seal_events: 30, segment_events: 30, ..config() };
+    let open = || {
+        let (env, _) = Env::manual(Timestamp::from_seconds(1_800_000_000), 1);
+        EmbeddedStore::open_storage(Arc::new(folder.clone()), config.clone(), env, false).unwrap()
+    };
+    let mut generator = EventGenerator::new(3);
+    let tenants = [TenantId::from_name("one"), TenantId::from_name("two")];
+    let mut events = Vec::new();
+    for tenant in tenants {
+        let store = open();
+        let batch: Vec<Event> = (0..30).map(|_| generator.event()).collect();
+        block_on(store.append(tenant, batch.clone(), AppendOptions::default())).unwrap();
+        store.maintain().unwrap();
+        block_on(store.close()).unwrap();
+        events.push(batch);
+    }
+    let segments: Vec<String> =
+        folder.files().into_iter().map(|(name, _)| name).filter(|name| name.ends_with(".seg")).collect();
+    assert_eq!(segments.len(), 2);
+    // The texts of the first segment: behind the header, before the footer.
+    assert!(folder.flip(&segments[0], 100));
+    let store = open();
+    let report = store.verify().unwrap();
+    let damaged: Vec<&str> = report
+        .segments
+        .iter()
+        .filter(|segment| segment.damage.is_some())
+        .map(|segment| segment.file.as_str())
+        .collect();
+    assert_eq!(damaged, [segments[0].as_str()]);
+    let everything = FindQuery { limit: 100, ..FindQuery::default() };
+    let error = block_on(store.find(tenants[0], &everything)).unwrap_err();
+    assert_eq!(error.kind(), pulsestream_core::ErrorKind::Corrupt);
+    let context: BTreeMap<_, _> = error.context().iter().cloned().collect();
+    assert_eq!(context["file"], segments[0]);
+    assert!(context["offset"].parse::<u64>().unwrap() <= 100, "{error}");
+    let found = block_on(store.find(tenants[1], &everything)).unwrap().events;
+    assert_eq!(found.len(), 30);
+    assert!(found.iter().all(|event| events[1].contains(event)));
+    block_on(store.append(tenants[0], vec![generator.event()], AppendOptions::default())).unwrap();
+}
+
+/// Files other than segments: nothing acknowledged is silently gone or different, whatever byte is wrong.
+#[test]
+fn every_flipped_byte_of_the_log_and_the_manifest_is_reported_or_harmless() {
+    let folder = SimFs::new();
+    let mut claims = Claims::default();
+    let store = open(&folder).unwrap();
+    let mut generator = EventGenerator::new(3);
+    for size in [20, 3, 4] {
+        let events: Vec<Event> = (0..size).map(|_| generator.event()).collect();
+        claims.submitted.extend(events.iter().map(|event| (event.id.clone(), event.clone())));
+        block_on(store.append(tenant(), events, AppendOptions::default())).unwrap();
+        if size == 20 {
+            store.maintain().unwrap();
+        }
+    }
+    block_on(store.close()).unwrap();
+    let mut reported = 0;
+    for (name, bytes) in folder.files() {
+        if name.ends_with(".seg") || name.ends_with(".spare") || name == "reserve" {
+            continue;
+        }
+        // The preallocated end of a file is all alike.
+        let mut content = vec![0; usize::try_from(bytes).unwrap()];
+        folder.open(&name, OpenMode::Read).unwrap().read_at(&mut content, 0).unwrap();
+        let used = content.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 64).min(bytes);
+        for offset in 0..used {
+            let damaged = folder.after_kill();
+            assert!(damaged.flip(&name, offset));
+            match open(&damaged) {
+                Ok(store) => {
+                    let everything = FindQuery { limit: 100, ..FindQuery::default() };
+                    let found = block_on(store.find(tenant(), &everything)).unwrap().events;
+                    assert_eq!(
+                        found.len(),
+                        27,
+                        "{name} {offset}: acknowledged events are gone without a word"
+                    );
+                    assert!(found.iter().all(|event| claims.submitted.get(&event.id) == Some(event)));
+                }
+                Err(error) => {
+                    let kind = error.kind();
+                    let is_told = matches!(
+                        kind,
+                        pulsestream_core::ErrorKind::Corrupt | pulsestream_core::ErrorKind::Unsupported
+                    );
+                    assert!(is_told, "{name} {offset}: {error}");
+                    reported += 1;
+                }
+            }
+        }
+    }
+    assert!(reported > 3_000, "most bytes matter: {reported}");
 }
 
 #[test]

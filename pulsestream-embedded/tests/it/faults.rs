@@ -108,6 +108,80 @@ fn a_full_disk_refuses_and_then_resumes() {
 }
 
 #[test]
+fn a_folder_that_may_not_be_written_says_so() {
+    for (errno, what) in [(13, "permission denied"), (30, "read-only file system")] {
+        for operation in [Operation::Write, Operation::Open, Operation::Rename] {
+            let faulty = Arc::new(FaultyStorage::new(Arc::new(SimFs::new())));
+            faulty.set(Some(Fail { operation, nth: 1, persistent: true, errno }));
+            let refused = match open(Arc::clone(&faulty) as Arc<dyn Storage>) {
+                Err(error) => error,
+                Ok(store) => append(&store, vec![EventGenerator::new(1).event()]).unwrap_err(),
+            };
+            assert_eq!(refused.kind(), ErrorKind::Forbidden, "{what}, {operation:?}: {refused}");
+            assert_eq!(refused.retry(), Retry::Never);
+        }
+    }
+}
+
+#[test]
+fn a_link_in_place_of_a_file_is_refused() {
+    for name in ["manifest", "lock", "meta.redb", "segments", "wal"] {
+        let place = tempfile::tempdir().unwrap();
+        let (folder, elsewhere) = (place.path().join("store"), place.path().join("elsewhere"));
+        let store = EmbeddedStore::open(&folder, EmbeddedConfig::default(), Env::system()).unwrap();
+        store.key_value().unwrap();
+        append(&store, vec![EventGenerator::new(1).event()]).unwrap();
+        block_on(store.close()).unwrap();
+        drop(store);
+        std::fs::rename(folder.join(name), &elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, folder.join(name)).unwrap();
+        let opened = EmbeddedStore::open(&folder, EmbeddedConfig::default(), Env::system());
+        let refused = opened.and_then(|store| store.key_value().map(drop)).unwrap_err();
+        assert!(matches!(refused.kind(), ErrorKind::Forbidden | ErrorKind::Unavailable), "{name}: {refused}");
+        assert!(std::fs::symlink_metadata(folder.join(name)).unwrap().is_symlink(), "{name} is left alone");
+    }
+}
+
+#[test]
+fn damage_of_rules_and_accounts_is_reported() {
+    use pulsestream_core::ports::key_value::{Commit, Read, ReadResult};
+
+    let fs = SimFs::new();
+    let store = open(Arc::new(fs.clone())).unwrap();
+    let key_value = store.key_value().unwrap();
+    for number in 0..50_u8 {
+        let mut commit = Commit::new();
+        commit.put(vec![number], vec![number; 100]);
+        let _ = block_on(key_value.commit(commit)).unwrap();
+    }
+    assert!(store.verify().unwrap().is_healthy());
+    block_on(store.close()).unwrap();
+    drop((store, key_value));
+    let (_, bytes) = fs.files().into_iter().find(|(name, _)| name == "meta.redb").unwrap();
+    let mut reported = 0;
+    for offset in (0..bytes).step_by(1_499) {
+        let damaged = fs.after_kill();
+        assert!(damaged.flip("meta.redb", offset));
+        let store = open(Arc::new(damaged)).unwrap();
+        let report = store.verify().unwrap();
+        match store.key_value() {
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Corrupt, "{offset}: {error}");
+                assert!(report.entries_damage.is_some(), "{offset}: doctor misses it");
+                reported += 1;
+            }
+            Ok(key_value) => {
+                for number in 0..50 {
+                    let answer = block_on(key_value.read(vec![Read::Get(vec![number])])).unwrap();
+                    assert_eq!(answer, [ReadResult::Value(Some(vec![number; 100]))], "{offset}");
+                }
+            }
+        }
+    }
+    println!("{reported} of {} flips hit something", bytes / 1_499);
+}
+
+#[test]
 fn a_full_disk_can_be_emptied() {
     let fs = SimFs::new();
     let config = EmbeddedConfig {

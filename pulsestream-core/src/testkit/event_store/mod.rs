@@ -40,6 +40,11 @@ pub trait EventStoreHarness: fmt::Debug + Send + Sync + 'static {
         None
     }
 
+    /// Ends the store without closing it, as a kill or a loss of power does, and opens what is left; `None` when the harness cannot.
+    async fn crash(&self, _store: Arc<dyn EventStore>) -> Option<Arc<dyn EventStore>> {
+        None
+    }
+
     /// Returns a tenant that is not used yet.
     fn tenant(&self) -> TenantId {
         fresh_tenant()

@@ -20,7 +20,7 @@ use crate::time::Timestamp;
 const TENANTS: usize = 3;
 
 /// Drawn so often, out of the sum of all.
-const WEIGHTS: [(Kind, usize); 9] = [
+const WEIGHTS: [(Kind, usize); 10] = [
     (Kind::Append, 8),
     (Kind::Get, 2),
     (Kind::Find, 6),
@@ -30,6 +30,7 @@ const WEIGHTS: [(Kind, usize); 9] = [
     (Kind::Delete, 2),
     (Kind::Retain, 1),
     (Kind::Reopen, 1),
+    (Kind::Crash, 1),
 ];
 
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +44,7 @@ enum Kind {
     Delete,
     Retain,
     Reopen,
+    Crash,
 }
 
 pub(super) struct Run {
@@ -105,6 +107,7 @@ impl Run {
             Kind::Delete => self.delete(tenant).await,
             Kind::Retain => self.retain(tenant).await,
             Kind::Reopen => self.reopen().await,
+            Kind::Crash => self.crash().await,
         }
     }
 
@@ -207,6 +210,14 @@ impl Run {
         self.history.push("reopen".to_owned());
         let reopened = self.harness.reopen(self.store.clone()).await;
         self.store = reopened.expect("the harness of a persistent store reopens it");
+    }
+
+    /// Everything so far was acknowledged, so a crash changes no answer.
+    async fn crash(&mut self) {
+        if let Some(store) = self.harness.crash(self.store.clone()).await {
+            self.history.push("crash".to_owned());
+            self.store = store;
+        }
     }
 
     fn ids(&self, tenant: usize) -> Vec<EventId> {
