@@ -20,8 +20,13 @@ const CORE_TREE_LIMIT: usize = 115;
 const CORE_TOKIO_BANNED: &[&str] = &["net", "fs", "rt", "rt-multi-thread", "process", "signal", "full"];
 
 /// Crates that know core and no other crate of the workspace.
-const ADAPTERS: &[&str] =
-    &["pulsestream-embedded", "pulsestream-postgres", "pulsestream-redis", "pulsestream-notify"];
+const ADAPTERS: &[&str] = &[
+    "pulsestream-embedded",
+    "pulsestream-postgres",
+    "pulsestream-redis",
+    "pulsestream-notify",
+    "pulsestream-parquet",
+];
 
 /// Crates whose types cross our own borders: two versions of one of them do not fit together.
 const SINGLE_VERSION: &[&str] = &["arrow-array", "axum", "rustls", "serde", "sqlx-core", "tokio"];
