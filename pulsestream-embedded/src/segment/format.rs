@@ -42,8 +42,18 @@ pub(crate) enum ColumnName {
 impl fmt::Display for ColumnName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Ints(field) => write!(f, "{field:?}"),
-            Self::Numbers(field) => write!(f, "{field:?}"),
+            Self::Ints(IntField::Timestamp) => f.write_str("timestamp"),
+            Self::Ints(IntField::ReceivedAt) => f.write_str("received_at"),
+            Self::Ints(IntField::Position) => f.write_str("position"),
+            Self::Ints(IntField::Severity) => f.write_str("severity"),
+            Self::Numbers(NumberField::ResponseTimeMs) => f.write_str("metrics.response_time_ms"),
+            Self::Numbers(NumberField::StatusCode) => f.write_str("metrics.status_code"),
+            Self::Numbers(NumberField::RequestSizeBytes) => f.write_str("metrics.request_size_bytes"),
+            Self::Numbers(NumberField::ResponseSizeBytes) => f.write_str("metrics.response_size_bytes"),
+            Self::Numbers(NumberField::CacheHit) => f.write_str("metrics.cache_hit"),
+            Self::Text(TextField::Tags) => f.write_str("context.tags"),
+            Self::Text(TextField::Payload) => f.write_str("payload"),
+            Self::Text(TextField::Metadata) => f.write_str("metadata"),
             Self::Text(field) => match field.path() {
                 Some(path) => write!(f, "{path}"),
                 None => write!(f, "{field:?}"),
