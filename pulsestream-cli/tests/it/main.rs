@@ -1,5 +1,9 @@
 //! The program as its users run it.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may panic, and reads what it has written")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test may panic, and reads what it has written"
+)]
 
 mod files;
 mod program;
