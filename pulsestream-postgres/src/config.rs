@@ -82,6 +82,10 @@ pub struct PostgresConfig {
     /// A role to which a migration grants what the application needs and nothing more. It must exist, and should be the
     /// role that applications connect with: it owns nothing, so that row-level security holds for it.
     pub app_role: Option<Identifier>,
+    /// Whether `connect`, when it may migrate, makes an index for text in titles and messages. It needs the extension `pg_trgm`,
+    /// which is made when the role may; without it, and without the index, a search for text reads the events of its range. An
+    /// index that is there is used, whatever this says.
+    pub text_index: bool,
     /// Whether `connect` refuses a role for which row-level security has no effect (superuser, `BYPASSRLS`, or the owner of
     /// the tables). Otherwise it warns.
     pub require_rls: bool,
@@ -100,6 +104,7 @@ impl Default for PostgresConfig {
             lock_timeout: Duration::from_secs(5),
             migrate: true,
             app_role: None,
+            text_index: true,
             require_rls: false,
             poll_interval: Duration::from_secs(1),
         }

@@ -15,7 +15,7 @@ use crate::event_store::PostgresEventStore;
 use crate::identity_store::PostgresIdentityStore;
 use crate::listen::Arrivals;
 use crate::live_bus::PostgresLiveBus;
-use crate::migrate::migrate;
+use crate::migrate::{ensure_text_index, migrate};
 use crate::outbox::PostgresOutbox;
 use crate::wire::{Columns, Param};
 
@@ -30,6 +30,7 @@ pub struct Postgres {
     database: Arc<Database>,
     arrivals: Arc<Arrivals>,
     durability: Durability,
+    has_text_index: bool,
 }
 
 impl Postgres {
@@ -55,6 +56,7 @@ impl Postgres {
         let database = Arc::new(database);
         check_version(&database).await?;
         migrate(&database).await?;
+        let has_text_index = ensure_text_index(&database).await?;
         check_role(&database).await?;
         check_log(&database).await?;
         let durability = durability(&database).await?;
@@ -65,12 +67,13 @@ impl Postgres {
             );
         }
         let arrivals = Arrivals::start(&database);
-        Ok(Self { database, arrivals, durability })
+        Ok(Self { database, arrivals, durability, has_text_index })
     }
 
     /// Returns the event store.
     pub async fn event_store(&self) -> Result<Arc<PostgresEventStore>> {
-        PostgresEventStore::open(self.database.clone(), self.arrivals.clone(), self.durability).await
+        let (database, arrivals) = (self.database.clone(), self.arrivals.clone());
+        PostgresEventStore::open(database, arrivals, self.durability, self.has_text_index).await
     }
 
     /// Returns the identity store.

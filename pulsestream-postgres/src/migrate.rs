@@ -34,6 +34,7 @@ const MIGRATIONS: &[Migration] = &[
         sql: include_str!("../migrations/0005_config_changes.sql"),
     },
     Migration { version: 6, name: "documents", sql: include_str!("../migrations/0006_documents.sql") },
+    Migration { version: 7, name: "text_search", sql: include_str!("../migrations/0007_text_search.sql") },
 ];
 
 /// What the application's role may do, in the order it is granted.
@@ -51,6 +52,7 @@ const GRANTS: &[&str] = &[
      {schema}.checkpoints to {role}",
     "grant select, insert, delete on {schema}.config_changes to {role}",
     "grant select, insert, update, delete on {schema}.documents to {role}",
+    "grant execute on function {schema}.text_candidates(text[], timestamptz, timestamptz, integer) to {role}",
 ];
 
 /// Brings the schema up to date, or refuses when it may not or cannot.
@@ -85,6 +87,47 @@ pub(crate) async fn migrate(database: &Arc<Database>) -> Result<()> {
             Box::pin(async move { run_due(connection, &config).await })
         })
         .await
+}
+
+/// Makes the index for text search when it is missing and may be made, and returns whether there is one.
+pub(crate) async fn ensure_text_index(database: &Arc<Database>) -> Result<bool> {
+    let schema = database.schema().to_owned();
+    let params = [Param::text(&format!("{schema}.events_text"))];
+    let is_there = database
+        .read(OPERATION, Scope::Processor, move |connection| {
+            let params = params.clone();
+            Box::pin(async move {
+                let sql = Arc::from("select to_regclass($1) is not null");
+                let row = bound(sql, &params).fetch_one(connection).await?;
+                Ok(Columns::new(&row).bool()?)
+            })
+        })
+        .await?;
+    let config = database.config();
+    if is_there || !config.text_index || !config.migrate {
+        return Ok(is_there);
+    }
+    let sql: Arc<str> = Arc::from(format!("select {schema}.ensure_text_index()"));
+    let made = database
+        .write(OPERATION, Scope::Processor, move |connection| {
+            let sql = sql.clone();
+            Box::pin(async move {
+                be_patient(connection).await?;
+                let row = bound(sql, &[]).fetch_one(connection).await?;
+                Ok(Columns::new(&row).bool()?)
+            })
+        })
+        .await;
+    let problem = match made {
+        Ok(true) => return Ok(true),
+        Ok(false) => "the extension pg_trgm is missing, and this role cannot create it".to_owned(),
+        Err(error) if error.kind() == ErrorKind::Forbidden => {
+            "only the owner of the tables can make it".to_owned()
+        }
+        Err(error) => return Err(error),
+    };
+    tracing::warn!(schema, problem, "no index for text search: it reads the events of its range");
+    Ok(false)
 }
 
 /// Whether the application's role has its privileges, or there is no such role.
@@ -156,29 +199,31 @@ fn compare(found: &[Applied], config: &PostgresConfig) -> Result<&'static [Migra
 
 async fn run_due(connection: &mut PgConnection, config: &PostgresConfig) -> Result<(), Fault> {
     let schema = &config.schema;
-    // A migration may take longer than a request, and so may waiting for the process that is at it.
-    query("select set_config('statement_timeout', '0', true), set_config('lock_timeout', '60s', true)")
-        .execute(&mut *connection)
-        .await?;
+    be_patient(connection).await?;
     query("select pg_advisory_xact_lock(hashtextextended($1, 0))")
         .bind(Param::text(&format!("{schema}.migrations")))
         .execute(&mut *connection)
         .await?;
-    let prepare = format!(
-        "create schema if not exists {schema};
-         create table if not exists {schema}.migrations (
-             version integer primary key,
-             name text not null,
-             checksum text not null,
-             applied_at timestamptz not null default now()
-         );"
-    );
-    let exists = query("select to_regclass($1) is not null")
+    let exists = query("select to_regnamespace($1) is not null, to_regclass($2) is not null")
+        .bind(Param::text(schema.as_str()))
         .bind(Param::text(&format!("{schema}.migrations")))
         .fetch_one(&mut *connection)
         .await?;
-    if !Columns::new(&exists).bool()? {
-        connection.execute(AssertSqlSafe(prepare)).await?;
+    let mut exists = Columns::new(&exists);
+    // A role that owns a schema need not be allowed to create one.
+    if !exists.bool()? {
+        connection.execute(AssertSqlSafe(format!("create schema {schema}"))).await?;
+    }
+    if !exists.bool()? {
+        let table = format!(
+            "create table {schema}.migrations (
+                 version integer primary key,
+                 name text not null,
+                 checksum text not null,
+                 applied_at timestamptz not null default now()
+             )"
+        );
+        connection.execute(AssertSqlSafe(table)).await?;
     }
     // Read again, now that nobody else can be at it.
     let found = applied(connection, config).await?;
@@ -199,6 +244,14 @@ async fn run_due(connection: &mut PgConnection, config: &PostgresConfig) -> Resu
             connection.execute(AssertSqlSafe(sql)).await?;
         }
     }
+    Ok(())
+}
+
+/// A migration may take longer than a request, and so may waiting for the process that is at it.
+async fn be_patient(connection: &mut PgConnection) -> Result<(), Fault> {
+    query("select set_config('statement_timeout', '0', true), set_config('lock_timeout', '60s', true)")
+        .execute(connection)
+        .await?;
     Ok(())
 }
 

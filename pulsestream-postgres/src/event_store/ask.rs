@@ -10,6 +10,7 @@ use sqlx::PgConnection;
 
 use super::PostgresEventStore;
 use super::read::{Selection, each_match, saturating};
+use super::search::Tables;
 use crate::database::{Scope, bound_once};
 use crate::error::Fault;
 use crate::sql::AggregateSql;
@@ -26,15 +27,15 @@ enum Answer {
 
 impl PostgresEventStore {
     pub(super) async fn measure(&self, tenant: TenantId, query: AggregateQuery) -> Result<AggregateTable> {
-        let table = format!("{}.events", self.schema());
+        let tables = self.tables.clone();
         let answer = self
             .database
             .read(OPERATION, Scope::Tenant(tenant), {
-                let (table, query) = (table.clone(), query.clone());
+                let (tables, query) = (tables.clone(), query.clone());
                 move |connection| {
-                    let (table, query) = (table.clone(), query.clone());
+                    let (tables, query) = (tables.clone(), query.clone());
                     Box::pin(async move {
-                        match in_sql(connection, &table, tenant, &query).await {
+                        match in_sql(connection, &tables, tenant, &query).await {
                             // A sum beyond the largest double is an error for PostgreSQL, and infinite for everybody else.
                             Err(fault) if fault.is_data_exception() => Ok(Answer::NotInSql),
                             other => other,
@@ -48,7 +49,7 @@ impl PostgresEventStore {
         }
         self.database
             .read(OPERATION, Scope::Tenant(tenant), move |connection| {
-                let (table, query) = (table.clone(), query.clone());
+                let (tables, query) = (tables.clone(), query.clone());
                 Box::pin(async move {
                     let mut aggregator = Aggregator::new(&query)?;
                     let matches = FindQuery {
@@ -57,7 +58,7 @@ impl PostgresEventStore {
                         order: Order::OldestFirst,
                         ..FindQuery::default()
                     };
-                    each_match(connection, &table, tenant, &matches, None, |event| {
+                    each_match(connection, &tables, tenant, &matches, None, |event| {
                         aggregator.add_event(&event)?;
                         Ok(true)
                     })
@@ -71,16 +72,16 @@ impl PostgresEventStore {
 
 async fn in_sql(
     connection: &mut PgConnection,
-    table: &str,
+    tables: &Tables,
     tenant: TenantId,
     query: &AggregateQuery,
 ) -> Result<Answer, Fault> {
-    let mut selection = Selection::new(tenant, query.range, query.filter.as_ref());
+    let mut selection = tables.select(connection, tenant, query.range, query.filter.as_ref()).await?;
     if selection.residual.is_some() {
         return Ok(Answer::NotInSql);
     }
     let range = match &query.bucket {
-        Some(Bucket::Calendar { .. }) => occupied(connection, table, tenant, query.range).await?,
+        Some(Bucket::Calendar { .. }) => occupied(connection, &tables.events, tenant, query.range).await?,
         _ => query.range,
     };
     let Some(sql) = AggregateSql::new(query, range, &mut selection.params) else {
@@ -90,8 +91,9 @@ async fn in_sql(
     let group_by = if keys.is_empty() { String::new() } else { format!(" group by {}", keys.join(", ")) };
     let limit = selection.params.bind(Param::int8(saturating(query.max_groups.max(1).saturating_add(1))));
     let text = format!(
-        "select {select} from {table} e where {conditions}{group_by} limit {limit}",
+        "select {select} from {source} where {conditions}{group_by} limit {limit}",
         select = sql.select,
+        source = selection.source(tables),
         conditions = selection.conditions,
     );
     let found = bound_once(text, selection.params.as_slice()).fetch_all(connection).await?;

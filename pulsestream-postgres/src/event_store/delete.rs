@@ -108,15 +108,15 @@ impl PostgresEventStore {
         let mut after: Option<Cursor> = None;
         let mut deleted = 0;
         loop {
-            let table = format!("{}.events", self.schema());
+            let tables = self.tables.clone();
             let (query, start) = (query.clone(), after.clone());
             let matches: Vec<(Timestamp, EventId)> = self
                 .database
                 .read(operation, Scope::Tenant(tenant), move |connection| {
-                    let (table, query, start) = (table.clone(), query.clone(), start.clone());
+                    let (tables, query, start) = (tables.clone(), query.clone(), start.clone());
                     Box::pin(async move {
                         let mut matches = Vec::new();
-                        each_match(connection, &table, tenant, &query, start, |event: Event| {
+                        each_match(connection, &tables, tenant, &query, start, |event: Event| {
                             matches.push((event.timestamp, event.id));
                             Ok(matches.len() < CHUNK)
                         })

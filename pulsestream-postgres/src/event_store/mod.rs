@@ -5,6 +5,7 @@ mod ask;
 mod delete;
 mod read;
 mod scan;
+mod search;
 mod tail;
 
 pub(crate) use read::saturating;
@@ -34,6 +35,7 @@ pub struct PostgresEventStore {
     arrivals: Arc<Arrivals>,
     durability: Durability,
     append_sql: append::AppendSql,
+    tables: search::Tables,
     /// Numbers of the weeks that have a partition, as far as this node knows.
     weeks: Mutex<HashSet<i64>>,
 }
@@ -43,9 +45,11 @@ impl PostgresEventStore {
         database: Arc<Database>,
         arrivals: Arc<Arrivals>,
         durability: Durability,
+        has_text_index: bool,
     ) -> Result<Arc<Self>> {
         let append_sql = append::AppendSql::new(database.schema());
-        let store = Self { database, arrivals, durability, append_sql, weeks: Mutex::default() };
+        let tables = search::Tables::new(database.schema(), has_text_index);
+        let store = Self { database, arrivals, durability, append_sql, tables, weeks: Mutex::default() };
         store.prepare_partitions(&[]).await;
         Ok(Arc::new(store))
     }
@@ -98,7 +102,12 @@ impl EventStore for PostgresEventStore {
     async fn scan(&self, tenant: TenantId, query: &ScanQuery) -> Result<Box<dyn EventScan>> {
         self.database.ensure_open("event_store.scan")?;
         query.validate()?;
-        Ok(Box::new(scan::PostgresScan::new(self.database.clone(), tenant, query.clone())))
+        Ok(Box::new(scan::PostgresScan::new(
+            self.database.clone(),
+            self.tables.clone(),
+            tenant,
+            query.clone(),
+        )))
     }
 
     async fn tail(&self, partition: Partition, after: Position, options: TailOptions) -> Result<TailBatch> {
@@ -138,14 +147,15 @@ impl EventStore for PostgresEventStore {
                     let sql = "select pg_is_in_recovery() or current_setting('transaction_read_only') = 'on', \
                                current_setting('server_version'), \
                                count(*) filter (where relispartition and relkind = 'r'), \
-                               coalesce(sum(greatest(relpages, 0)), 0)::bigint * current_setting('block_size')::bigint \
-                               from pg_class where relnamespace = (select oid from pg_namespace where nspname = $1)";
+                               coalesce(sum(greatest(relpages, 0)), 0)::bigint * current_setting('block_size')::bigint, \
+                               to_regclass($1 || '.events_text') is not null from pg_class where relnamespace = (select oid from pg_namespace where nspname = $1)";
                     let row = query(sql).bind(Param::text(&schema)).fetch_one(connection).await?;
                     let mut columns = Columns::new(&row);
                     let read_only = columns.bool()?;
                     let version = columns.str()?.to_owned();
                     let partitions = columns.int8()?;
                     let bytes = columns.int8()?;
+                    let has_text_index = columns.bool()?;
                     Ok(StoreStatus {
                         backend: "postgres",
                         durability,
@@ -157,6 +167,7 @@ impl EventStore for PostgresEventStore {
                             ("server_version", version),
                             ("schema", schema),
                             ("partitions", partitions.to_string()),
+                            ("text_index", has_text_index.to_string()),
                         ],
                     })
                 })

@@ -12,6 +12,7 @@ use pulsestream_core::time::TimeRange;
 use sqlx::PgConnection;
 
 use super::PostgresEventStore;
+use super::search::Tables;
 use crate::database::{Scope, bound, bound_once};
 use crate::error::Fault;
 use crate::event_row::{column_list, event_of};
@@ -22,13 +23,15 @@ use crate::wire::{Columns, Param};
 const CHUNK_ROWS: usize = 2_000;
 
 /// The events of one tenant in a range of time that match a filter: the `where` of most statements.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Selection {
     pub(super) params: Params,
     /// Conditions on the alias `e`, joined by `and`.
     pub(super) conditions: String,
     /// The filter, when SQL does not say all of it.
     pub(super) residual: Option<Filter>,
+    /// Placeholders of the times and ids of the only events in question.
+    candidates: Option<(String, String)>,
 }
 
 impl Selection {
@@ -44,7 +47,25 @@ impl Selection {
             conditions.push_str(&format!(" and {condition}"));
             residual = (!exact).then(|| filter.clone());
         }
-        Self { params, conditions, residual }
+        Self { params, conditions, residual, candidates: None }
+    }
+
+    /// Leaves only the events with these times and ids.
+    pub(super) fn narrow_to(&mut self, times: Param, ids: Param) {
+        self.candidates = Some((self.params.bind(times), self.params.bind(ids)));
+    }
+
+    /// Returns what stands after `from`: the table of events under the alias `e`.
+    pub(super) fn source(&self, tables: &Tables) -> String {
+        let table = &tables.events;
+        match &self.candidates {
+            None => format!("{table} e"),
+            // `limit 1` makes it one look-up by key for each, in the one partition that can hold it.
+            Some((times, ids)) => format!(
+                "unnest({times}, {ids}) as c (at_time, event_id) cross join lateral (select * from {table} own \
+                 where own.tenant_id = $1 and own.\"timestamp\" = c.at_time and own.id = c.event_id limit 1) e"
+            ),
+        }
     }
 
     /// Returns the condition that selects what comes after a place. The first half lets the index and the partitions be used.
@@ -93,16 +114,17 @@ impl PostgresEventStore {
     }
 
     pub(super) async fn find_page(&self, tenant: TenantId, query: FindQuery) -> Result<FindPage> {
-        let table = format!("{}.events", self.schema());
+        let tables = self.tables.clone();
         self.database
             .read("event_store.find", Scope::Tenant(tenant), move |connection| {
-                let (table, query) = (table.clone(), query.clone());
+                let (tables, query) = (tables.clone(), query.clone());
                 Box::pin(async move {
-                    let selection = Selection::new(tenant, query.range, query.filter.as_ref());
+                    let selection =
+                        tables.select(connection, tenant, query.range, query.filter.as_ref()).await?;
                     let mut events = if selection.residual.is_some() {
-                        sift(connection, &table, tenant, &query).await?
+                        sift(connection, &tables, tenant, &query).await?
                     } else {
-                        page(connection, &table, selection, &query).await?
+                        page(connection, &tables, selection.clone(), &query).await?
                     };
                     let more = events.len() > query.limit;
                     events.truncate(query.limit);
@@ -112,7 +134,7 @@ impl PostgresEventStore {
                         .map(|last| Cursor { timestamp: last.timestamp, id: last.id.clone() });
                     let total = match query.count_total {
                         false => None,
-                        true => Some(count(connection, &table, tenant, &query).await?),
+                        true => Some(count(connection, &tables, selection, tenant, &query).await?),
                     };
                     Ok(FindPage { events, next, total })
                 })
@@ -124,7 +146,7 @@ impl PostgresEventStore {
 /// Reads a page and one event more.
 async fn page(
     connection: &mut PgConnection,
-    table: &str,
+    tables: &Tables,
     mut selection: Selection,
     query: &FindQuery,
 ) -> Result<Vec<Event>, Fault> {
@@ -132,8 +154,9 @@ async fn page(
     let limit = selection.params.bind(Param::int8(saturating(query.limit.saturating_add(1))));
     let skip = selection.params.bind(Param::int8(saturating(query.skip)));
     let sql = format!(
-        "select {columns} from {table} e where {conditions}{after} {order} limit {limit} offset {skip}",
+        "select {columns} from {source} where {conditions}{after} {order} limit {limit} offset {skip}",
         columns = column_list("e."),
+        source = selection.source(tables),
         conditions = selection.conditions,
         order = direction(query.order),
     );
@@ -144,13 +167,13 @@ async fn page(
 /// As [`page`], for a filter that is evaluated here.
 async fn sift(
     connection: &mut PgConnection,
-    table: &str,
+    tables: &Tables,
     tenant: TenantId,
     query: &FindQuery,
 ) -> Result<Vec<Event>, Fault> {
     let mut skip = query.skip;
     let mut found = Vec::new();
-    each_match(connection, table, tenant, query, query.after.clone(), |event| {
+    each_match(connection, tables, tenant, query, query.after.clone(), |event| {
         if skip > 0 {
             skip -= 1;
             return Ok(true);
@@ -164,21 +187,21 @@ async fn sift(
 
 async fn count(
     connection: &mut PgConnection,
-    table: &str,
+    tables: &Tables,
+    selection: Selection,
     tenant: TenantId,
     query: &FindQuery,
 ) -> Result<u64, Fault> {
-    let selection = Selection::new(tenant, query.range, query.filter.as_ref());
     if selection.residual.is_some() {
         let mut total = 0;
-        each_match(connection, table, tenant, query, None, |_| {
+        each_match(connection, tables, tenant, query, None, |_| {
             total += 1;
             Ok(true)
         })
         .await?;
         return Ok(total);
     }
-    let sql = format!("select count(*) from {table} e where {}", selection.conditions);
+    let sql = format!("select count(*) from {} where {}", selection.source(tables), selection.conditions);
     let row = bound_once(sql, selection.params.as_slice()).fetch_one(connection).await?;
     Ok(u64::try_from(Columns::new(&row).int8()?).unwrap_or_default())
 }
@@ -186,16 +209,16 @@ async fn count(
 /// Calls `visit` for every match after a place, in the order of the query, until it returns false.
 pub(super) async fn each_match(
     connection: &mut PgConnection,
-    table: &str,
+    tables: &Tables,
     tenant: TenantId,
     query: &FindQuery,
     after: Option<Cursor>,
     mut visit: impl FnMut(Event) -> Result<bool, Fault> + Send,
 ) -> Result<(), Fault> {
     let mut after = after;
+    let selection = tables.select(connection, tenant, query.range, query.filter.as_ref()).await?;
+    let residual = selection.residual.clone();
     loop {
-        let selection = Selection::new(tenant, query.range, query.filter.as_ref());
-        let residual = selection.residual.clone();
         let chunk = FindQuery {
             limit: CHUNK_ROWS - 1,
             skip: 0,
@@ -203,7 +226,7 @@ pub(super) async fn each_match(
             after: after.take(),
             ..FindQuery::default()
         };
-        let events = page(connection, table, selection, &chunk).await?;
+        let events = page(connection, tables, selection.clone(), &chunk).await?;
         let full = events.len() == CHUNK_ROWS;
         after = events.last().map(|last| Cursor { timestamp: last.timestamp, id: last.id.clone() });
         for event in events {

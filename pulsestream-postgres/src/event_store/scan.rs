@@ -12,7 +12,8 @@ use pulsestream_core::text::Text;
 use pulsestream_core::time::Timestamp;
 use sqlx::PgConnection;
 
-use super::read::{Selection, direction, saturating};
+use super::read::{direction, saturating};
+use super::search::Tables;
 use crate::database::{Database, Scope, bound_once};
 use crate::error::Fault;
 use crate::event_row::{column_list, event_from};
@@ -24,6 +25,7 @@ use crate::wire::{Columns, Param};
 #[derive(Debug)]
 pub(super) struct PostgresScan {
     database: Arc<Database>,
+    tables: Tables,
     tenant: TenantId,
     query: Arc<ScanQuery>,
     after: Option<Cursor>,
@@ -38,8 +40,8 @@ struct Batch {
 }
 
 impl PostgresScan {
-    pub(super) fn new(database: Arc<Database>, tenant: TenantId, query: ScanQuery) -> Self {
-        Self { database, tenant, query: Arc::new(query), after: None, finished: false }
+    pub(super) fn new(database: Arc<Database>, tables: Tables, tenant: TenantId, query: ScanQuery) -> Self {
+        Self { database, tables, tenant, query: Arc::new(query), after: None, finished: false }
     }
 }
 
@@ -47,13 +49,13 @@ impl PostgresScan {
 impl EventScan for PostgresScan {
     async fn next_batch(&mut self) -> Result<Option<ColumnBatch>> {
         while !self.finished {
-            let table = format!("{}.events", self.database.schema());
+            let tables = self.tables.clone();
             let (tenant, query, after) = (self.tenant, self.query.clone(), self.after.clone());
             let batch = self
                 .database
                 .read("event_store.scan", Scope::Tenant(tenant), move |connection| {
-                    let (table, query, after) = (table.clone(), query.clone(), after.clone());
-                    Box::pin(async move { next(connection, &table, tenant, &query, after).await })
+                    let (tables, query, after) = (tables.clone(), query.clone(), after.clone());
+                    Box::pin(async move { next(connection, &tables, tenant, &query, after).await })
                 })
                 .await?;
             self.finished = batch.finished;
@@ -71,12 +73,12 @@ impl EventScan for PostgresScan {
 
 async fn next(
     connection: &mut PgConnection,
-    table: &str,
+    tables: &Tables,
     tenant: TenantId,
     query: &ScanQuery,
     after: Option<Cursor>,
 ) -> Result<Batch, Fault> {
-    let mut selection = Selection::new(tenant, query.range, query.filter.as_ref());
+    let mut selection = tables.select(connection, tenant, query.range, query.filter.as_ref()).await?;
     let after = after.map(|cursor| selection.after(Order::OldestFirst, &cursor)).unwrap_or_default();
     let limit = selection.params.bind(Param::int8(saturating(query.batch_rows)));
     let fields: Option<Vec<Field>> =
@@ -94,7 +96,8 @@ async fn next(
         None => column_list("e."),
     };
     let sql = format!(
-        "select {columns} from {table} e where {conditions}{after} {order} limit {limit}",
+        "select {columns} from {source} where {conditions}{after} {order} limit {limit}",
+        source = selection.source(tables),
         conditions = selection.conditions,
         order = direction(Order::OldestFirst),
     );

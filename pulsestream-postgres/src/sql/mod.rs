@@ -5,15 +5,17 @@
 mod aggregate;
 mod field;
 mod filter;
+mod text;
 
 pub(crate) use aggregate::AggregateSql;
 pub(crate) use field::{Field, ScanColumn, field};
 pub(crate) use filter::{FilterSql, filter};
+pub(crate) use text::text_patterns;
 
 use crate::wire::Param;
 
 /// The parameters of a statement under construction.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Params(Vec<Param>);
 
 impl Params {

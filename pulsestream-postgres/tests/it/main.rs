@@ -13,3 +13,4 @@ mod migrations;
 mod proxy;
 mod retention;
 mod support;
+mod text_search;
