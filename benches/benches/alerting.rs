@@ -29,6 +29,8 @@ const CHUNK: u64 = 20_000;
 /// Instances of the rule whose memory is measured: as many as a rule may have.
 const INSTANCES: u64 = 10_000;
 const NOTIFICATIONS: u32 = 1_000;
+/// Each has a channel of its own and gets fewer messages than a channel sends without a wait.
+const CHANNELS: u32 = 16;
 
 fn main() {
     if !std::env::args().any(|argument| argument == "--bench") {
@@ -141,23 +143,29 @@ async fn first_notifications() -> Vec<Duration> {
     let folder = tempfile::tempdir().unwrap();
     let (sender, mut told) = mpsc::unbounded_channel();
     let config = ChannelConfig::Custom { kind: "told".into(), settings: JsonObject::default() };
-    let ps = PulseStream::builder()
+    let mut builder = PulseStream::builder()
         .with_rate_limiter(Arc::new(pulsestream::Unlimited))
-        .with_notifier(Arc::new(Told(sender)))
-        .with_server_channel(Channel::new(ChannelId::from_u128(1), "pager", config))
-        .open(&folder.path().to_string_lossy())
-        .await
-        .unwrap();
+        .with_notifier(Arc::new(Told(sender)));
+    for number in 0..CHANNELS {
+        let id = ChannelId::from_u128(u128::from(number) + 1);
+        builder = builder.with_server_channel(Channel::new(id, format!("pager-{number}"), config.clone()));
+    }
+    let ps = builder.open(&folder.path().to_string_lossy()).await.unwrap();
     let shop = ps.tenant(TenantId::from_name("shop"));
-    let mut one = rule("count >= 1 over 1m by source.service");
-    one.max_groups = 10_000;
-    one.channels = vec![ChannelRef::new("pager")];
-    one.notify_at_once = true;
-    shop.rules().put(one).await.unwrap();
+    for number in 0..CHANNELS {
+        let mut one =
+            rule(&format!("count >= 1 over 1m where event_type = 'call-{number}' by source.service"));
+        one.id = RuleId::from_u128(u128::from(number) + 1);
+        one.name = format!("rule {number}").into();
+        one.channels = vec![ChannelRef::new(format!("pager-{number}"))];
+        one.notify_at_once = true;
+        shop.rules().put(one).await.unwrap();
+    }
     let mut waits = Vec::new();
     for number in 0..NOTIFICATIONS {
         let id = EventId::new(number.to_string()).unwrap();
-        let mut event = Event::new(id, "call", ps.env().now());
+        let kind = format!("call-{}", number % CHANNELS);
+        let mut event = Event::new(id, kind.as_str(), ps.env().now());
         event.source.service = Some(format!("service-{number}").into());
         shop.ingest(event).await.unwrap();
         let acknowledged = Instant::now();

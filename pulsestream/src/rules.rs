@@ -1,10 +1,9 @@
 //! The rules of one tenant.
 
 use pulsestream_core::Result;
-use pulsestream_core::alerting::{Backtest, ChannelRef, Rule, RuleExpression};
+use pulsestream_core::alerting::{Backtest, ChannelRef, Rule, RuleExplanation, RuleExpression};
 use pulsestream_core::id::{RuleId, TenantId};
 use pulsestream_core::ports::alert_store::{RulePage, RuleQuery};
-use pulsestream_core::ports::rule_engine::Explanation;
 use pulsestream_core::time::{TimeRange, Timestamp};
 
 use crate::PulseStream;
@@ -85,11 +84,11 @@ impl Rules {
         self.pulsestream.alerting().backtest(self.tenant, rule, range).await
     }
 
-    /// Says why a rule fired at a time, or did not: value, threshold, window, and what is still to come.
+    /// Says why a rule fired at a time, or did not: value, threshold, window, what is still to come, and the silences that muted it.
     ///
     /// # Errors
     /// `NotFound` for an unknown rule, and those of [`Self::backtest`].
-    pub async fn explain(&self, id: RuleId, at: Option<Timestamp>) -> Result<Vec<Explanation>> {
+    pub async fn explain(&self, id: RuleId, at: Option<Timestamp>) -> Result<Vec<RuleExplanation>> {
         self.pulsestream.alerting().explain(self.tenant, id, at).await
     }
 }

@@ -4,10 +4,12 @@ mod alert;
 mod change;
 mod channel;
 mod check;
+mod checkpoint;
 mod codec;
 mod condition;
 pub mod delivery;
 pub mod engine;
+mod explained;
 mod kind;
 mod notification;
 mod plan;
@@ -30,6 +32,7 @@ pub use check::{
     MAX_NAME_BYTES, MAX_SEASON_WINDOWS, MAX_TEMPLATE_BYTES, MAX_WINDOW, MIN_WINDOW,
 };
 pub use condition::{Condition, Quantity, Term, ThresholdOp};
+pub use explained::RuleExplanation;
 pub use kind::{AnomalyDirection, ChangeMode, RuleExpr, RuleKind};
 pub use notification::{AlertSummary, Delivery, DeliveryStatus, NotificationContent, NotificationKind};
 pub use plan::{

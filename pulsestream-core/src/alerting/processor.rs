@@ -5,8 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::codec::{Reader, Writer};
-use super::{AlertChange, AlertState, Plan, Planner, PlannerFactory, Transition};
+use super::{AlertChange, AlertState, Plan, Planner, PlannerFactory, Transition, checkpoint};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
@@ -23,8 +22,6 @@ use crate::time::{TimeRange, Timestamp};
 
 /// Name under which the processor keeps its checkpoints.
 pub const PROCESSOR: &str = "alerting";
-/// Version of the state in a checkpoint.
-const FORMAT: u64 = 1;
 /// How far in the future the time of an event can lie when it is received.
 const MAX_SKEW: Duration = Duration::from_secs(3_600);
 
@@ -120,6 +117,15 @@ struct Work {
     events_since_checkpoint: usize,
     /// A commit whose outcome is not known yet: it is made again before anything else.
     pending: Option<AlertCommit>,
+}
+
+impl Work {
+    fn encode(&mut self) -> Vec<u8> {
+        let mut states: BTreeMap<TenantId, &[u8]> = BTreeMap::new();
+        states.extend(self.unread.iter().map(|(tenant, state)| (*tenant, state.as_slice())));
+        states.extend(self.tenants.iter_mut().map(|(tenant, tenant_work)| (*tenant, tenant_work.encode())));
+        checkpoint::encode(&states)
+    }
 }
 
 /// Processes one partition, a step at a time. It has no timer and spawns nothing: whoever drives it calls [`step`](Self::step)
@@ -230,7 +236,9 @@ impl AlertingProcessor {
         let checkpoint = self.parts.alerts.checkpoint(PROCESSOR, self.partition).await?;
         let fencing_token = self.lease.as_ref().map_or(0, |lease| lease.fencing_token);
         let (sequence, position, unread) = match &checkpoint {
-            Some(checkpoint) => (checkpoint.sequence, checkpoint.position, decode_state(&checkpoint.state)?),
+            Some(checkpoint) => {
+                (checkpoint.sequence, checkpoint.position, checkpoint::decode(&checkpoint.state)?)
+            }
             None => (0, Position::START, HashMap::new()),
         };
         Ok(Work {
@@ -355,8 +363,8 @@ impl AlertingProcessor {
     fn start(&self, tenant: TenantId, config: AlertingConfig, state: Option<&[u8]>) -> Result<TenantWork> {
         let (engine, planner) = match state {
             Some(state) => {
-                let mut input = Reader::new(state);
-                (Some(input.sized()?), Some(input.sized()?))
+                let (engine, planner) = checkpoint::split(state)?;
+                (Some(engine), Some(planner))
             }
             None => (None, None),
         };
@@ -485,7 +493,7 @@ impl AlertingProcessor {
                 fencing_token: work.fencing_token,
                 after_sequence: work.sequence,
                 position: work.position,
-                state: encode_state(work),
+                state: work.encode(),
             },
             changes,
         }
@@ -561,43 +569,6 @@ impl TenantWork {
     fn encode(&mut self) -> &[u8] {
         let (evaluation, planner) = (&self.evaluation, &self.planner);
         self.matches = evaluation.counters().matches;
-        self.encoded.get_or_insert_with(|| {
-            let mut out = Writer::default();
-            out.sized(&evaluation.snapshot());
-            out.sized(&planner.snapshot());
-            out.into_bytes()
-        })
+        self.encoded.get_or_insert_with(|| checkpoint::join(&evaluation.snapshot(), &planner.snapshot()))
     }
-}
-
-fn encode_state(work: &mut Work) -> Vec<u8> {
-    let mut out = Writer::default();
-    out.unsigned(FORMAT);
-    out.unsigned((work.tenants.len() + work.unread.len()) as u64);
-    for (tenant, tenant_work) in &mut work.tenants {
-        out.bytes(&tenant.to_bytes());
-        out.sized(tenant_work.encode());
-    }
-    let mut unread: Vec<_> = work.unread.iter().collect();
-    unread.sort_unstable();
-    for (tenant, state) in unread {
-        out.bytes(&tenant.to_bytes());
-        out.sized(state);
-    }
-    out.into_bytes()
-}
-
-fn decode_state(state: &[u8]) -> Result<HashMap<TenantId, Vec<u8>>> {
-    let mut input = Reader::new(state);
-    let format = input.unsigned()?;
-    if format != FORMAT {
-        return Err(Error::new(
-            ErrorKind::Unsupported,
-            "alerting.load",
-            "another release wrote the checkpoint of alerting",
-        )
-        .with_context("format", format));
-    }
-    let count = input.length(17)?;
-    (0..count).map(|_| Ok((TenantId::from_bytes(input.array()?), input.sized()?.to_vec()))).collect()
 }

@@ -273,21 +273,6 @@ impl AlertingService {
         backtest(&*self.events, &*self.engine, tenant, &rules, range, MAX_REPLAY_EVENTS).await
     }
 
-    /// Explains the instances of a rule at a time, from the stored events: the value, the threshold, the window, and what is still
-    /// to come.
-    ///
-    /// # Errors
-    /// `NotFound` for an unknown rule; those of [`backtest`].
-    pub async fn explain(
-        &self,
-        tenant: TenantId,
-        id: RuleId,
-        at: Option<Timestamp>,
-    ) -> Result<Vec<Explanation>> {
-        let rule = self.rule(tenant, id).await?;
-        self.explain_at(tenant, &rule, at.unwrap_or_else(|| self.env.now())).await
-    }
-
     /// Returns an alert.
     ///
     /// # Errors
@@ -506,7 +491,16 @@ impl AlertingService {
         if fields.is_empty() { Ok(()) } else { Err(Error::invalid_fields("rules.validate", fields)) }
     }
 
-    async fn explain_at(&self, tenant: TenantId, rule: &Rule, at: Timestamp) -> Result<Vec<Explanation>> {
+    pub(super) fn now(&self) -> Timestamp {
+        self.env.now()
+    }
+
+    pub(super) async fn explain_at(
+        &self,
+        tenant: TenantId,
+        rule: &Rule,
+        at: Timestamp,
+    ) -> Result<Vec<Explanation>> {
         let rules = with_named_rules(rule, &self.all_rules(tenant).await?);
         let range = TimeRange::new(at, at.plus(Duration::from_micros(1)));
         let (evaluation, _) =

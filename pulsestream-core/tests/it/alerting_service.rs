@@ -6,15 +6,15 @@ use std::time::Duration;
 use pulsestream_core::ErrorKind;
 use pulsestream_core::alerting::engine::StreamingEngine;
 use pulsestream_core::alerting::{
-    AlertState, AlertingService, Channel, ChannelConfig, ChannelRef, ConfigAction, Matcher, Rule, RuleExpr,
-    RuleExpression, RuleKind, Silence,
+    AlertState, AlertingService, Author, Channel, ChannelConfig, ChannelRef, ConfigAction, Matcher, Rule,
+    RuleExpr, RuleExpression, RuleKind, Silence,
 };
 use pulsestream_core::at_rest::KeyValueAlertStore;
 use pulsestream_core::env::{Env, ManualClock};
 use pulsestream_core::event::Event;
 use pulsestream_core::id::{ChannelId, EventId, RuleId, SilenceId, TenantId};
 use pulsestream_core::memory::{MemoryEventStore, MemoryKeyValue};
-use pulsestream_core::ports::alert_store::ConfigChangeQuery;
+use pulsestream_core::ports::alert_store::{ConfigChangeQuery, PutMode};
 use pulsestream_core::ports::event_store::{AppendOptions, EventStore};
 use pulsestream_core::text::Text;
 use pulsestream_core::time::{TimeRange, Timestamp};
@@ -176,10 +176,37 @@ async fn backtests_and_explanations_replay_history() {
     let busy = world.service.create_rule(TENANT, busy).await.unwrap();
     let at = START.plus(Duration::from_secs(125));
     let explained = world.service.explain(TENANT, busy.id, Some(at)).await.unwrap();
-    assert_eq!(explained[0].state, Some(AlertState::Pending));
-    assert!(explained[0].text.contains("it fires in 1"), "{}", explained[0].text);
+    let first = &explained[0].explanation;
+    assert_eq!(first.state, Some(AlertState::Pending));
+    assert!(first.text.contains("it fires in 1"), "{}", first.text);
+    assert!(explained[0].silenced_by.is_empty());
     let later = world.service.explain(TENANT, busy.id, None).await.unwrap();
-    assert_eq!(later[0].state, None);
+    assert_eq!(later[0].explanation.state, None);
+    // A silence that matched at that time is part of the answer, however long it is over.
+    let silence = Silence {
+        id: SilenceId::from_u128(9),
+        version: 0,
+        matchers: vec![Matcher::equal("rule_id", busy.id.to_string())],
+        starts_at: START,
+        ends_at: START.plus(Duration::from_secs(126)),
+        created_by: "ann".into(),
+        comment: "maintenance".into(),
+        created_at: START,
+        updated_at: START,
+    };
+    world
+        .service
+        .store()
+        .put_silence(TENANT, silence, PutMode::Create, &Author::server(START))
+        .await
+        .unwrap();
+    let explained = world.service.explain(TENANT, busy.id, Some(at)).await.unwrap();
+    assert_eq!(explained[0].silenced_by, [SilenceId::from_u128(9)]);
+    let text = &explained[0].explanation.text;
+    assert!(text.contains("silenced by ann until") && text.ends_with(": maintenance"), "{text}");
+    let after =
+        world.service.explain(TENANT, busy.id, Some(START.plus(Duration::from_secs(140)))).await.unwrap();
+    assert!(after[0].silenced_by.is_empty());
 }
 
 #[tokio::test]

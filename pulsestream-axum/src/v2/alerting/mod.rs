@@ -1,8 +1,11 @@
 //! Rules, alerts, silences, channels and deliveries.
 
 mod alerts;
+mod changes;
 mod channels;
 mod deliveries;
+mod insight;
+mod routing;
 mod rule_in;
 mod rules;
 mod shapes;
@@ -17,6 +20,7 @@ use crate::operation::Routes;
 
 const READ: Access = Access::May(Action::ReadAlerts);
 const WRITE: Access = Access::May(Action::WriteRules);
+const AUDIT: Access = Access::May(Action::ReadAudit);
 const HANDLE: Access = Access::May(Action::HandleAlerts);
 
 /// Adds the operations.
@@ -26,6 +30,8 @@ pub(super) fn routes(routes: &mut Routes) {
     silence_routes(routes);
     channel_routes(routes);
     delivery_routes(routes);
+    insight_routes(routes);
+    routing_routes(routes);
 }
 
 fn rule_routes(routes: &mut Routes) {
@@ -189,6 +195,49 @@ fn delivery_routes(routes: &mut Routes) {
         .post("/api/v2/deliveries/{delivery_id}/replay", WRITE, deliveries::replay)
         .does("Sends a delivery again.")
         .gives::<deliveries::Replayed>(200);
+}
+
+fn insight_routes(routes: &mut Routes) {
+    routes
+        .post("/api/v2/rules/backtest", READ, insight::backtest)
+        .does("Says what a rule would have done with the stored events of a range, and stores nothing.")
+        .takes::<insight::BacktestIn>()
+        .gives::<insight::BacktestOut>(200);
+    routes
+        .post("/api/v2/rules/preview", READ, insight::preview_texts)
+        .does("Says what the texts of a rule would say for an example alert, and stores nothing.")
+        .takes::<rule_in::RuleIn>()
+        .gives::<insight::PreviewOut>(200);
+    routes
+        .post("/api/v2/rules/{rule_id}/backtest", READ, insight::backtest_stored)
+        .does("Says what a stored rule would have done with the stored events of a range.")
+        .takes::<insight::BacktestRange>()
+        .gives::<insight::BacktestOut>(200);
+    routes
+        .get("/api/v2/rules/{rule_id}/explain", READ, insight::explain)
+        .does("Says why a rule fires at a time, or does not: value, threshold, window, what is still to come, silences.")
+        .query::<insight::ExplainQuery>()
+        .gives::<insight::ExplanationsOut>(200)
+        .fails(&[400]);
+}
+
+fn routing_routes(routes: &mut Routes) {
+    routes
+        .get("/api/v2/routing", READ, routing::get)
+        .does("Returns routes, inhibitions and mute schedules, with their version as ETag.")
+        .gives::<routing::RoutingView>(200);
+    routes
+        .put("/api/v2/routing", WRITE, routing::replace)
+        .does("Replaces routes, inhibitions and mute schedules; If-Match guards against changes of others.")
+        .takes::<routing::RoutingIn>()
+        .gives::<routing::RoutingView>(200)
+        .fails(&[409, 412]);
+    routes
+        .get("/api/v2/changes", AUDIT, changes::list)
+        .does("Lists who changed rules, channels, silences and routing, the latest change first.")
+        .query::<changes::ChangeListQuery>()
+        .gives::<changes::ChangePageOut>(200)
+        .fails(&[400]);
 }
 
 /// Returns who acts, as the timeline and the silences name them.

@@ -168,7 +168,7 @@ async fn show(app: &App, tenant: TenantId, rule: Rule) -> Answer<Response> {
     Ok(versioned(StatusCode::OK, version, &RuleOut::new(rule, activity)))
 }
 
-async fn stored(app: &App, tenant: TenantId, params: &Params) -> Answer<Rule> {
+pub(super) async fn stored(app: &App, tenant: TenantId, params: &Params) -> Answer<Rule> {
     let id: RuleId = params.id("rule_id", unknown)?;
     app.ps.alert_store().rule(tenant, id).await?.ok_or_else(unknown)
 }

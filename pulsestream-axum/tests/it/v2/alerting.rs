@@ -389,6 +389,7 @@ async fn ids_of_others_are_unknown_ids() {
             ("channel_id", "PUT", _) => Some(channel.clone()),
             ("user_id", "PUT", _) => Some(json!({"role": "viewer"})),
             (_, _, "/comment") => Some(json!({"note": "x"})),
+            (_, _, "/backtest") => Some(json!({"from": "2026-01-15T00:00:00Z"})),
             (_, _, "/acknowledge" | "/resolve" | "/rotate") => Some(json!({})),
             _ => None,
         };

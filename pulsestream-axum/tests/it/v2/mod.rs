@@ -3,6 +3,7 @@
 mod accounts;
 mod alerting;
 mod events;
+mod insight;
 mod stream;
 
 use serde_json::{Value, json};

@@ -135,7 +135,7 @@ impl StreamingEvaluation {
         for rule in 0..u32::try_from(self.rules.len()).unwrap_or(0) {
             for slot in 0..u32::try_from(self.rules[rule as usize].series.len()).unwrap_or(0) {
                 if let Some(Some(series)) = self.rules[rule as usize].series.get_mut(slot as usize) {
-                    series.due = FOREVER;
+                    (series.due, series.queued) = (FOREVER, FOREVER);
                 }
                 self.schedule(rule, slot);
             }
@@ -160,11 +160,10 @@ impl StreamingEvaluation {
         let tracker = &mut self.rules[rule as usize];
         let Some(Some(series)) = tracker.series.get_mut(slot as usize) else { return };
         let due = series.next_due(&tracker.compiled);
-        if due != series.due {
-            series.due = due;
-            if due != FOREVER {
-                self.timers.push(Reverse((due, rule, series.fingerprint, slot)));
-            }
+        series.due = due;
+        if due < series.queued {
+            series.queued = due;
+            self.timers.push(Reverse((due, rule, series.fingerprint, slot)));
         }
     }
 
@@ -185,12 +184,13 @@ impl StreamingEvaluation {
         {
             self.timers.pop();
             let tracker = &mut self.rules[rule as usize];
-            let is_current = tracker
-                .series
-                .get(slot as usize)
-                .and_then(Option::as_ref)
-                .is_some_and(|series| series.due == due && series.fingerprint == fingerprint);
-            if !is_current {
+            let series = tracker.series.get_mut(slot as usize).and_then(Option::as_mut);
+            let current = series.filter(|series| series.queued == due && series.fingerprint == fingerprint);
+            let Some(series) = current else { continue };
+            series.queued = FOREVER;
+            if series.due > due {
+                // It moved on since the timer was set.
+                self.schedule(rule, slot);
                 continue;
             }
             let fired_before = tracker.firing;
@@ -419,7 +419,9 @@ impl RuleEvaluation for StreamingEvaluation {
         series.retain(|series| instance.is_none_or(|wanted| wanted == series.fingerprint));
         series.sort_by_key(|series| series.fingerprint);
         series.truncate(limit);
-        series.into_iter().map(|series| explain_series(self.tenant, &tracker.compiled, series)).collect()
+        let now = self.arrival.saturating_sub(self.settle);
+        let explained = series.into_iter();
+        explained.map(|series| explain_series(self.tenant, &tracker.compiled, series, now)).collect()
     }
 }
 

@@ -2,23 +2,39 @@
 
 use super::group::decode_labels;
 use super::machine::FOREVER;
-use super::program::{CompiledRule, Program};
+use super::program::{CompiledRule, Judgement, Program};
 use super::series::Series;
 use crate::alerting::{AlertState, alert_id};
 use crate::id::TenantId;
 use crate::ports::rule_engine::Explanation;
 use crate::time::{TimeRange, Timestamp, format_duration};
 
-pub(super) fn explain_series(tenant: TenantId, compiled: &CompiledRule, series: &Series) -> Explanation {
+/// Explains an instance; `now` is up to when time has passed, also for an instance that had no need to be judged since.
+pub(super) fn explain_series(
+    tenant: TenantId,
+    compiled: &CompiledRule,
+    series: &Series,
+    now: i64,
+) -> Explanation {
     let rule = &compiled.rule;
     let time = Timestamp::from_micros;
-    let value = Some(series.value).filter(|value| !value.is_nan());
+    let idle = match &compiled.program {
+        Program::Measured(measured) if matches!(measured.judgement, Judgement::Threshold(_)) => {
+            Some(measured).filter(|_| series.machine.is_idle())
+        }
+        _ => None,
+    };
+    let at = idle.map_or(series.evaluated_at, |_| series.evaluated_at.max(now));
+    let value = match idle {
+        Some(measured) => series.measured_at(measured, at),
+        None => Some(series.value).filter(|value| !value.is_nan()),
+    };
     let deadline = series.machine.deadline(compiled.holds);
     let changes_at = (deadline != FOREVER).then(|| time(deadline));
-    let evaluated_at = time(series.evaluated_at);
+    let evaluated_at = time(at);
     let window = match &compiled.program {
         Program::Measured(measured) => {
-            let end = measured.shape.bucket(series.evaluated_at).saturating_add(1);
+            let end = measured.shape.bucket(at).saturating_add(1);
             let end = end.saturating_mul(measured.shape.step);
             let start = end.saturating_sub(measured.shape.span());
             Some(TimeRange::new(time(start), evaluated_at))

@@ -40,6 +40,8 @@ pub(super) struct Series {
     pub(super) evaluated_at: i64,
     /// When it must be looked at again; [`FOREVER`]: with its next event.
     pub(super) due: i64,
+    /// When the timer that is set for it goes off: not after `due`. A deadline that moves on sets no further one.
+    pub(super) queued: i64,
     /// The latest event.
     pub(super) last_event: i64,
     /// The last value that was judged, NaN for none.
@@ -58,6 +60,7 @@ impl Series {
             first_at: at,
             evaluated_at: at,
             due: FOREVER,
+            queued: FOREVER,
             last_event: NEVER,
             value: f64::NAN,
             machine: Machine::default(),
@@ -366,16 +369,23 @@ impl Series {
 
     /// Returns the value of the window as it stands.
     pub(super) fn measure(&mut self, measured: &Measured) -> Option<f64> {
-        let mut values = measured
-            .terms
-            .iter()
-            .zip(self.data.windows())
-            .map(|(term, window)| window.value(&term.measure, measured.shape));
-        let first = values.next()??;
-        match values.next() {
-            None => Some(first),
-            Some(divisor) => divisor.filter(|divisor| *divisor != 0.0).map(|divisor| first / divisor),
-        }
+        let windows = measured.terms.iter().zip(self.data.windows());
+        quotient(windows.map(|(term, window)| window.value(&term.measure, measured.shape)))
+    }
+
+    /// Returns what is measured at `at`, whether or not there was a need to judge it then.
+    pub(super) fn measured_at(&self, measured: &Measured, at: i64) -> Option<f64> {
+        let windows = match &self.data {
+            Data::One(window) => std::slice::from_ref(window),
+            Data::Two(windows) => windows.as_slice(),
+            Data::Recorded(recorded) => &recorded.0,
+            Data::Nothing | Data::Waits(_) => &[],
+        };
+        quotient(measured.terms.iter().zip(windows).map(|(term, window)| {
+            let mut window = window.clone();
+            window.advance(measured.shape.bucket(at), measured.shape);
+            window.value(&term.measure, measured.shape)
+        }))
     }
 
     fn next_tick(&self, measured: &Measured, rule: &CompiledRule) -> i64 {
@@ -438,6 +448,15 @@ impl Series {
             NEVER => self.evaluated_at,
             notified => notified.saturating_add(rule.cooldown).max(self.evaluated_at),
         }
+    }
+}
+
+/// Divides the first value by the second, when there is one.
+fn quotient(mut values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
+    let first = values.next()??;
+    match values.next() {
+        None => Some(first),
+        Some(divisor) => divisor.filter(|divisor| *divisor != 0.0).map(|divisor| first / divisor),
     }
 }
 

@@ -6,6 +6,8 @@ use crate::event::Event;
 use crate::id::{EventId, RuleId};
 use crate::time::Timestamp;
 
+mod late;
+
 const TENANT: TenantId = TenantId::from_u128(7);
 
 /// Makes a rule of the JSON of its kind and of further fields.
@@ -325,6 +327,17 @@ fn explains_in_words() {
         "count > 2 over 5m for 2m: the value is 3, which is a breach; pending, it fires in 1m30s if the breach lasts"
     );
     assert_eq!(explanation.changes_at, Some(at(127.0)));
+    // What is far from a breach has a value too, as of now.
+    let many = rule(1, &threshold("count", "1m", "> 9"), "");
+    let mut evaluation = StreamingEngine::default().start(TENANT, std::slice::from_ref(&many), None).unwrap();
+    evaluation.advance(at(0.0));
+    evaluation.observe(&calls(&[5.0, 6.0]));
+    let value = |evaluation: &dyn crate::ports::rule_engine::RuleEvaluation| {
+        evaluation.explain(many.id, None, 1).remove(0).value
+    };
+    assert_eq!(value(&*evaluation), Some(2.0));
+    evaluation.advance(at(100.0));
+    assert_eq!(value(&*evaluation), Some(0.0));
 }
 
 /// Rules of every kind, for the properties.

@@ -485,6 +485,7 @@ impl Series {
             first_at: input.signed()?,
             evaluated_at: input.signed()?,
             due: FOREVER,
+            queued: FOREVER,
             last_event: input.signed()?,
             value: input.double()?,
             empty_ticks: u8::try_from(input.unsigned()?).map_err(|_| input.corrupt())?,
