@@ -3,6 +3,7 @@
 //! `cargo run --release -p pulsestream-torture -- kill9 --cycles 2000`
 //! `cargo run --release -p pulsestream-torture -- alerting --cycles 500`
 //! `cargo run --release -p pulsestream-torture -- redis --cycles 50`
+//! `cargo run --release -p pulsestream-torture -- postgres --cycles 50`
 //!
 //! `all` runs a short version of what concerns the store, as `cargo xtask test` does.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that reports")]
@@ -15,6 +16,7 @@ mod ledger;
 mod limits;
 mod load;
 mod mount;
+mod postgres;
 mod power;
 mod process;
 mod redis;
@@ -108,6 +110,16 @@ enum Command {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// Stops PostgreSQL under load, fast and at once, and kills it, and checks that everything that was acknowledged is stored once, and
+    /// that appending goes on soon after the server is back.
+    Postgres {
+        /// How often.
+        #[arg(long, default_value_t = 50)]
+        cycles: u64,
+        /// Chooses the moments.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
     /// A full disk (needs root), few file handles, slow syncs, and several processes that want one folder.
     Limits,
     /// A short version of every part.
@@ -193,6 +205,7 @@ fn main() -> ExitCode {
         Command::Limits => limits(20, Duration::from_secs(2)),
         Command::All => all(),
         Command::Redis { cycles, seed } => redis::run(cycles, seed),
+        Command::Postgres { cycles, seed } => postgres::run(cycles, seed),
         Command::RedisNode { postgres, redis, start } => redis::run_node(&postgres, &redis, start),
         Command::Child { folder, start } => child::run(&folder, start),
         Command::Script { folder, start } => script::run(&folder, start),

@@ -10,6 +10,7 @@ mod host;
 mod isolation;
 mod live;
 mod migrations;
+mod mutant;
 mod proxy;
 mod retention;
 mod support;

@@ -199,7 +199,7 @@ fn without_the_extension_a_search_reads_the_events() {
         let postgres: Postgres = connect(&url_as(&inside, &role, "x"), config(schema)).await;
         let store = postgres.event_store().await.unwrap();
         assert!(details(&*store).await.contains(&("text_index", "false".to_owned())));
-        let (tenant, model) = filled(&*store, 200).await;
+        let (tenant, model) = filled(&*store, 60).await;
         compare(&*store, &*model, tenant).await;
         postgres.close().await;
         execute(&mut server, &format!("drop database {database} with (force)")).await;

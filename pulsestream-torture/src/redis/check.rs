@@ -11,7 +11,7 @@ use pulsestream_core::{Error, ErrorKind, Result};
 use crate::load;
 
 /// Checks the store and returns how many events it has.
-pub(super) async fn check(ps: &PulseStream, acknowledged: &BTreeSet<u64>) -> Result<usize> {
+pub(crate) async fn check(ps: &PulseStream, acknowledged: &BTreeSet<u64>) -> Result<usize> {
     let mut expected: HashMap<(TenantId, EventId), u64> = acknowledged
         .iter()
         .map(|number| ((load::tenant(*number), load::event(*number).id), *number))
@@ -64,5 +64,5 @@ async fn count(ps: &PulseStream, tenant: TenantId) -> Result<usize> {
 }
 
 fn wrong(message: &'static str, detail: impl std::fmt::Display) -> Error {
-    Error::new(ErrorKind::Internal, "torture.redis", message).with_context("detail", detail)
+    Error::new(ErrorKind::Internal, "torture.check", message).with_context("detail", detail)
 }

@@ -1,6 +1,6 @@
 //! Killing Redis, and nodes of an application, with the ingest queue in front of PostgreSQL.
 
-mod check;
+pub(crate) mod check;
 mod node;
 
 use std::collections::BTreeSet;
