@@ -1,9 +1,10 @@
 //! Columns in memory: dictionaries, codes, and how they are built.
 
 use std::borrow::Cow;
-use std::hash::{BuildHasher, RandomState};
 
 use pulsestream_core::event::{Severity, ValueRef};
+
+use crate::hash::FastHash;
 
 /// What an entry of a dictionary is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,7 +149,7 @@ pub(crate) struct DictBuilder {
     codes: Vec<u32>,
     /// Open addressing; 0 is free, else the code.
     slots: Vec<u32>,
-    hasher: RandomState,
+    hasher: FastHash,
     last: u32,
 }
 
@@ -205,7 +206,7 @@ impl DictBuilder {
             self.grow();
         }
         let mask = self.slots.len() - 1;
-        let mut slot = self.hasher.hash_one((kind as u8, bytes)) as usize & mask;
+        let mut slot = self.hasher.of(kind as u8, bytes) as usize & mask;
         loop {
             match self.slots[slot] {
                 0 => break,
@@ -231,7 +232,7 @@ impl DictBuilder {
         self.slots = vec![0; size];
         for code in 1..=self.distinct() as u32 {
             let Some((kind, bytes)) = self.dictionary.entry(code) else { continue };
-            let mut slot = self.hasher.hash_one((kind, bytes)) as usize & (size - 1);
+            let mut slot = self.hasher.of(kind, bytes) as usize & (size - 1);
             while self.slots[slot] != 0 {
                 slot = (slot + 1) & (size - 1);
             }

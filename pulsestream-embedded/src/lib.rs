@@ -19,6 +19,7 @@ mod engine;
 mod error;
 mod event_store;
 mod field;
+mod hash;
 mod hot;
 mod key_value;
 mod manifest;

@@ -145,11 +145,11 @@ impl Leader {
     ) -> FaultResult<Vec<bool>> {
         let engine = Arc::clone(&self.engine);
         let Some(((_, active), frozen)) = self.ids.split_last_mut() else { return Err(Fault::Closed) };
+        let sealed = find_sealed(&engine, segments, batch)?;
         let mut stored = Vec::with_capacity(batch.len());
         for (row, hash) in batch.hashes.iter().enumerate() {
-            let is_known = active.contains(hash)
-                || frozen.iter().any(|(_, set)| set.contains(hash))
-                || is_sealed(&engine, segments, batch, row, *hash)?;
+            let is_known =
+                sealed[row] || active.contains(hash) || frozen.iter().any(|(_, set)| set.contains(hash));
             if !is_known {
                 active.insert(*hash);
                 added.push(*hash);
@@ -224,26 +224,25 @@ impl Leader {
     }
 }
 
+/// Says for each event whether a segment has its id: an id is remembered as long as its event is held.
+///
+/// One segment after the other, so that its fingerprints stay in the processor's cache. The disk is read only for an id whose
+/// fingerprint is there: nearly always a repeat.
 #[allow(clippy::cast_possible_truncation, reason = "segments use the low half of the hash")]
-fn is_sealed(
-    engine: &Engine,
-    segments: &[Segment],
-    batch: &EncodedBatch,
-    row: usize,
-    hash: u128,
-) -> FaultResult<bool> {
-    let low = hash as u64;
-    // An id is remembered as long as its event is held. Repeats are mostly of what came last.
+fn find_sealed(engine: &Engine, segments: &[Segment], batch: &EncodedBatch) -> FaultResult<Vec<bool>> {
+    let mut found = vec![false; batch.len()];
     for segment in segments.iter().rev() {
-        if !segment.may_hold(&engine.cache, low)? {
-            continue;
-        }
-        let Some((_, id)) = Record::decode_place(batch.record(row)) else { continue };
-        if segment.find_id(&engine.cache, engine.hasher, batch.tenant, id, low)?.is_some() {
-            return Ok(true);
+        let filter = segment.load_filter(&engine.cache)?;
+        for (row, found) in found.iter_mut().enumerate() {
+            let low = batch.hashes[row] as u64;
+            if *found || !filter.may_hold(low) {
+                continue;
+            }
+            let Some((_, id)) = Record::decode_place(batch.record(row)) else { continue };
+            *found = segment.find_id(&engine.cache, engine.hasher, batch.tenant, id, low)?.is_some();
         }
     }
-    Ok(false)
+    Ok(found)
 }
 
 impl Lead for Leader {

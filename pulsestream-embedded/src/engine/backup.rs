@@ -70,7 +70,13 @@ impl Engine {
             manifest.next_segment += 1;
             manifest.sealed = positions.end;
             manifest.segments.push(SegmentEntry { number, dropped: Vec::new(), erase: false });
-            self.write_segment(target, &Run::new(batches), positions, &file_of(number))?;
+            self.write_segment(
+                target,
+                &Run::new(batches),
+                positions,
+                &file_of(number),
+                self.config.compression_level,
+            )?;
             copies.push(Segment::open(target, &file_of(number), Vec::new())?);
             progress(done, total.max(done));
         }

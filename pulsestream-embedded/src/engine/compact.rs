@@ -102,7 +102,7 @@ impl Engine {
         while let Some(least) =
             (0..cursors.len()).min_by(|left, right| cursors[*left].key().cmp(&cursors[*right].key()))
         {
-            if rows.is_multiple_of(4_096) && self.is_stopping() {
+            if rows.is_multiple_of(4_096) && self.let_sealing_go_first() {
                 return Err(Fault::Closed);
             }
             let cursor = &mut cursors[least];

@@ -12,6 +12,9 @@ use crate::segment::{self, Segment, SegmentOptions, SegmentWriter};
 use crate::storage::Storage;
 use crate::wal::Group;
 
+/// Level of the compression of what will be merged soon: sealing must keep up with the callers.
+const FRESH_LEVEL: i32 = 1;
+
 impl Engine {
     /// Seals every generation that takes no more appends.
     ///
@@ -77,7 +80,8 @@ impl Engine {
 
     fn write_generation(&self, generation: &Generation, name: &str) -> FaultResult<Segment> {
         let positions = generation.start()..generation.end();
-        self.write_segment(&self.storage, &generation.sorted(), positions, name)?;
+        let level = self.config.compression_level.min(FRESH_LEVEL);
+        self.write_segment(&self.storage, &generation.sorted(), positions, name, level)?;
         self.sync_segments()?;
         Segment::open(&self.storage, name, Vec::new())
     }
@@ -89,8 +93,9 @@ impl Engine {
         run: &Run,
         positions: Range<u64>,
         name: &str,
+        compression_level: i32,
     ) -> FaultResult<()> {
-        let options = SegmentOptions { compression_level: self.config.compression_level };
+        let options = SegmentOptions { compression_level };
         let mut writer = SegmentWriter::create(storage, name.to_owned(), options, self.hasher)?;
         push_run(&mut writer, run)?;
         writer.finish(positions).map(drop)

@@ -11,6 +11,9 @@ use crate::wal::Group;
 /// After a failure, for example a full disk, the work is tried again this often.
 const RETRY: Duration = Duration::from_millis(500);
 
+/// Merging no longer waits for sealing when there are so many segments.
+const MANY_SEGMENTS: usize = 64;
+
 /// Threads that live as long as the store.
 #[derive(Debug, Default)]
 pub(crate) struct Workers(Mutex<Vec<JoinHandle<()>>>);
@@ -74,6 +77,22 @@ impl Engine {
     pub(crate) fn stop(&self) {
         held(&self.work).stop = true;
         self.work_changed.notify_all();
+    }
+
+    /// Waits while appends wait for sealing or soon will, so that merging does not take the processor and the disk from them;
+    /// returns whether the threads were told to end. Merging goes on when so many segments have gathered that questions get slow,
+    /// and when sealing fails: it may make the room that sealing needs.
+    pub(super) fn let_sealing_go_first(&self) -> bool {
+        let mut work = held(&self.work);
+        loop {
+            let view = self.view();
+            let goes_on =
+                view.frozen() == 0 || view.segments.len() >= MANY_SEGMENTS || work.last_error.is_some();
+            if work.stop || goes_on || !self.background {
+                return work.stop;
+            }
+            work = self.work_changed.wait(work).unwrap_or_else(PoisonError::into_inner);
+        }
     }
 
     /// Whether the threads were told to end.

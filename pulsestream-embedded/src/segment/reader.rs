@@ -122,16 +122,15 @@ impl Segment {
         self.dropped.get(after).is_none_or(|range| row < range.start)
     }
 
-    /// Returns whether an id with this hash may be there.
-    pub(crate) fn may_hold(&self, cache: &Cache, hash: u64) -> FaultResult<bool> {
-        let filter = cache.get(self.inner.key, CacheKey::IdFilter, || {
+    /// Returns the fingerprints of its ids.
+    pub(crate) fn load_filter(&self, cache: &Cache) -> FaultResult<Arc<IdFilter>> {
+        cache.get(self.inner.key, CacheKey::IdFilter, || {
             let (raw, at) = self.one_block(&ColumnName::IdFilter)?;
             let filter = IdFilter::unpack(&raw, self.rows());
             let filter = filter.ok_or_else(|| Fault::corrupt(&self.inner.name, at, "the fingerprints"))?;
             let bytes = filter.heap_bytes();
             Ok((filter, bytes))
-        })?;
-        Ok(filter.may_hold(hash))
+        })
     }
 
     /// Returns the ids of all rows.
@@ -320,7 +319,7 @@ impl Rows for Segment {
         hash: u64,
     ) -> FaultResult<Option<u32>> {
         let Some(range) = self.inner.footer.tenant(tenant) else { return Ok(None) };
-        if !self.may_hold(cache, hash)? {
+        if !self.load_filter(cache)?.may_hold(hash) {
             return Ok(None);
         }
         let ids = self.load_ids(cache)?;

@@ -7,6 +7,7 @@ use pulsestream_core::text::Text;
 
 use crate::column::DictBuilder;
 use crate::field::TextField;
+use crate::hash::FastHash;
 use crate::part::Dynamic;
 use crate::record::{Record, tag_pairs};
 
@@ -21,8 +22,10 @@ const RARE: usize = 64;
 /// another row an object or array that continues the path: such paths are read from the text.
 #[derive(Debug, Default)]
 pub(super) struct Shredder {
-    paths: HashMap<Box<[u8]>, usize>,
+    paths: HashMap<Box<[u8]>, usize, FastHash>,
     columns: Vec<Candidate>,
+    /// The column of the last leaf.
+    last: usize,
     /// Paths that other leaves continue.
     inner: HashSet<Box<[u8]>>,
     rows: usize,
@@ -36,6 +39,8 @@ struct Candidate {
     present: usize,
     /// Too many different texts to be worth a dictionary.
     given_up: bool,
+    /// The column that followed last time: rows mostly have the same leaves in the same order.
+    next: usize,
 }
 
 impl Shredder {
@@ -76,13 +81,11 @@ impl Shredder {
     }
 
     fn add(&mut self, value: &ValueRef<'_>, depth: usize) {
-        let index = match self.paths.get(self.key.as_slice()) {
-            Some(index) => *index,
-            None => match self.track(depth) {
-                Some(index) => index,
-                None => return,
-            },
-        };
+        let Some(index) = self.find().or_else(|| self.track(depth)) else { return };
+        if let Some(last) = self.columns.get_mut(self.last) {
+            last.next = index;
+        }
+        self.last = index;
         let candidate = &mut self.columns[index];
         if candidate.given_up {
             return;
@@ -95,6 +98,15 @@ impl Shredder {
             candidate.given_up = true;
             candidate.builder = DictBuilder::default();
         }
+    }
+
+    /// Returns the column of the path in `key`.
+    fn find(&self) -> Option<usize> {
+        let next = self.columns.get(self.last)?.next;
+        if self.columns.get(next).is_some_and(|candidate| *candidate.key == *self.key) {
+            return Some(next);
+        }
+        self.paths.get(self.key.as_slice()).copied()
     }
 
     /// Starts a column for the path in `key`, unless there are too many.
@@ -120,7 +132,13 @@ impl Shredder {
         }
         let key: Box<[u8]> = self.key.as_slice().into();
         self.paths.insert(key.clone(), self.columns.len());
-        self.columns.push(Candidate { key, builder: DictBuilder::default(), present: 0, given_up: false });
+        self.columns.push(Candidate {
+            key,
+            builder: DictBuilder::default(),
+            present: 0,
+            given_up: false,
+            next: 0,
+        });
         Some(self.columns.len() - 1)
     }
 
