@@ -1,0 +1,34 @@
+//! The embedded store beside SQLite, DuckDB and PostgreSQL: the same events, the same disk, one run.
+//!
+//! `cargo run --release --manifest-path benches/compare/Cargo.toml -- append`, with
+//! - `PULSESTREAM_TEST_POSTGRES_URL` for PostgreSQL (its tables are made in a schema of their own and dropped),
+//! - `PYTHON`, an interpreter with the packages `duckdb` and `pyarrow`, for DuckDB,
+//! - `EVENTS` for another number of events than 500,000.
+//!
+//! `-- memory` loads `EVENTS` events and says how much memory that took.
+
+mod append;
+mod duckdb;
+mod memory;
+mod ours;
+mod postgres;
+mod rows;
+mod sqlite;
+mod table;
+
+use std::error::Error;
+
+type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+
+fn main() -> Outcome<()> {
+    match std::env::args().nth(1).as_deref() {
+        Some("append") => append::run(),
+        Some("memory") => memory::run(),
+        _ => Err("say what to compare: append or memory".into()),
+    }
+}
+
+/// How many events the run is about.
+fn events() -> u64 {
+    std::env::var("EVENTS").ok().and_then(|text| text.parse().ok()).unwrap_or(500_000)
+}

@@ -1,0 +1,122 @@
+//! An event as a row of typed columns, which is how the other stores get it.
+
+use pulsestream_core::event::Event;
+use pulsestream_core::testkit::EventGenerator;
+use pulsestream_core::text::Text;
+use serde_json::{Map, Value};
+
+/// Type of a column.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Text,
+    Integer,
+    Real,
+}
+
+/// Names and types of the columns; the first two are the key.
+pub(crate) const COLUMNS: [(&str, Kind); 31] = [
+    ("tenant", Kind::Text),
+    ("id", Kind::Text),
+    ("event_type", Kind::Text),
+    ("timestamp", Kind::Integer),
+    ("received_at", Kind::Integer),
+    ("severity", Kind::Integer),
+    ("title", Kind::Text),
+    ("message", Kind::Text),
+    ("service", Kind::Text),
+    ("endpoint", Kind::Text),
+    ("method", Kind::Text),
+    ("version", Kind::Text),
+    ("environment", Kind::Text),
+    ("user_id", Kind::Text),
+    ("session_id", Kind::Text),
+    ("request_id", Kind::Text),
+    ("ip_address", Kind::Text),
+    ("user_agent", Kind::Text),
+    ("referrer", Kind::Text),
+    ("error_code", Kind::Text),
+    ("error_message", Kind::Text),
+    ("error_type", Kind::Text),
+    ("stack_trace", Kind::Text),
+    ("tags", Kind::Text),
+    ("payload", Kind::Text),
+    ("metadata", Kind::Text),
+    ("response_time_ms", Kind::Real),
+    ("status_code", Kind::Integer),
+    ("request_size_bytes", Kind::Integer),
+    ("response_size_bytes", Kind::Integer),
+    ("cache_hit", Kind::Integer),
+];
+
+/// A value of a row.
+#[derive(Clone)]
+pub(crate) enum Cell {
+    Null,
+    Text(String),
+    Integer(i64),
+    Real(f64),
+}
+
+/// A row, in the order of [`COLUMNS`].
+pub(crate) type Row = Vec<Cell>;
+
+/// Returns batches of events that nobody else of the run has.
+pub(crate) fn batches(seed: u64, events: u64, size: u64) -> Vec<Vec<Event>> {
+    let mut generator = EventGenerator::new(seed);
+    (0..events / size).map(|_| (0..size).map(|_| generator.event()).collect()).collect()
+}
+
+/// Flattens batches of events.
+pub(crate) fn rows(batches: &[Vec<Event>]) -> Vec<Vec<Row>> {
+    batches.iter().map(|batch| batch.iter().map(row).collect()).collect()
+}
+
+fn row(event: &Event) -> Row {
+    let text = |text: &Option<Text>| text.as_ref().map_or(Cell::Null, |text| Cell::Text(text.to_string()));
+    let integer = |number: Option<i64>| number.map_or(Cell::Null, Cell::Integer);
+    let size = |size: Option<u64>| integer(size.and_then(|size| i64::try_from(size).ok()));
+    let error = event.error.as_deref().cloned().unwrap_or_default();
+    let (source, context, metrics) = (&event.source, &event.context, &event.metrics);
+    let tags: Map<String, Value> =
+        context.tags.iter().map(|(key, value)| (key.to_string(), value.as_str().into())).collect();
+    vec![
+        Cell::Text("bench".to_owned()),
+        Cell::Text(event.id.as_str().to_owned()),
+        Cell::Text(event.event_type.to_string()),
+        Cell::Integer(event.timestamp.as_micros()),
+        Cell::Integer(event.received_at.as_micros()),
+        Cell::Integer(i64::from(event.severity as u8)),
+        text(&event.title),
+        text(&event.message),
+        text(&source.service),
+        text(&source.endpoint),
+        text(&source.method),
+        text(&source.version),
+        text(&source.environment),
+        text(&context.user_id),
+        text(&context.session_id),
+        text(&context.request_id),
+        text(&context.ip_address),
+        text(&context.user_agent),
+        text(&context.referrer),
+        text(&error.code),
+        text(&error.message),
+        text(&error.error_type),
+        text(&error.stack_trace),
+        Cell::Text(Value::Object(tags).to_string()),
+        Cell::Text(event.payload.as_str().to_owned()),
+        Cell::Text(event.metadata.as_str().to_owned()),
+        metrics.response_time_ms.map_or(Cell::Null, Cell::Real),
+        integer(metrics.status_code.map(i64::from)),
+        size(metrics.request_size_bytes),
+        size(metrics.response_size_bytes),
+        integer(metrics.cache_hit.map(i64::from)),
+    ]
+}
+
+/// Returns the columns of a `CREATE TABLE`, with the types of a store.
+pub(crate) fn columns(name: impl Fn(Kind) -> &'static str) -> String {
+    let columns: Vec<String> =
+        COLUMNS.iter().map(|(column, kind)| format!("\"{column}\" {}", name(*kind))).collect();
+    columns.join(", ")
+}
