@@ -5,6 +5,7 @@ mod alerting;
 mod alerting_conformance;
 mod cancellation;
 mod conformance;
+mod failover;
 mod faults;
 mod host;
 mod isolation;

@@ -64,6 +64,49 @@ impl PostgresServer {
     /// # Errors
     /// When it cannot be created, or does not start within a minute; the message holds the end of its log.
     pub fn start(program: &Path, settings: &[&str]) -> Result<Self> {
+        let mut server = Self::prepare(program, settings)?;
+        let data = server.data();
+        let mut create = server.command("initdb");
+        create.args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]);
+        run(create.arg("--pgdata").arg(data))?;
+        server.restart()?;
+        Ok(server)
+    }
+
+    /// Copies a running cluster into a standby that follows it by streaming replication, and waits until it answers reads.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_standby(&self, program: &Path) -> Result<Self> {
+        let mut standby = Self::prepare(program, &[])?;
+        let mut copy = standby.command("pg_basebackup");
+        copy.args([
+            "--host=127.0.0.1",
+            "--username=postgres",
+            "--no-password",
+            "--checkpoint=fast",
+            "--no-sync",
+        ]);
+        copy.args([
+            "--wal-method=stream",
+            "--write-recovery-conf",
+            "--port",
+            &self.address.port().to_string(),
+        ]);
+        run(copy.arg("--pgdata").arg(standby.data()))?;
+        standby.restart()?;
+        Ok(standby)
+    }
+
+    /// Makes a standby the primary, and waits until it takes writes.
+    ///
+    /// # Errors
+    /// When it is no standby, or is not promoted within a minute.
+    pub fn promote(&self) -> Result<()> {
+        run(self.command("pg_ctl").args(["promote", "--wait", "--timeout=60", "--pgdata"]).arg(self.data()))
+    }
+
+    fn prepare(program: &Path, settings: &[&str]) -> Result<Self> {
         let folder = TempDir::with_prefix("pulsestream-postgres-")?;
         let account = other_account(folder.path())?;
         if let Some(Account { user, group }) = account {
@@ -71,13 +114,7 @@ impl PostgresServer {
         }
         let programs = program.parent().map(Path::to_path_buf).unwrap_or_default();
         let settings = settings.iter().map(ToString::to_string).collect();
-        let mut server = Self { process: None, programs, settings, address: free_port()?, account, folder };
-        let data = server.data();
-        let mut create = server.command("initdb");
-        create.args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]);
-        run(create.arg("--pgdata").arg(data))?;
-        server.restart()?;
-        Ok(server)
+        Ok(Self { process: None, programs, settings, address: free_port()?, account, folder })
     }
 
     /// Returns where it listens; the same after every restart.
@@ -205,7 +242,7 @@ fn account(accounts: &str, name: &str) -> Option<Account> {
 
 fn is_ready(state: &str, id: &str) -> bool {
     let mut lines = state.lines();
-    lines.next() == Some(id) && lines.nth(6).is_some_and(|state| state.trim() == "ready")
+    lines.next() == Some(id) && lines.nth(6).is_some_and(|state| matches!(state.trim(), "ready" | "standby"))
 }
 
 #[cfg(test)]
@@ -225,6 +262,7 @@ mod tests {
         let state = "17\n/data\n0\n5432\n/data\n127.0.0.1\n 1 2\nready   \n";
         assert!(is_ready(state, "17"));
         assert!(!is_ready(state, "18"));
+        assert!(is_ready(&state.replace("ready", "standby"), "17"));
         assert!(!is_ready(&state.replace("ready", "starting"), "17"));
         assert!(!is_ready("17\n/data\n", "17"));
     }
