@@ -151,6 +151,8 @@ pub(crate) struct DictBuilder {
     slots: Vec<u32>,
     hasher: FastHash,
     last: u32,
+    /// Whether an entry is something else than a number.
+    mixed: bool,
 }
 
 impl DictBuilder {
@@ -217,6 +219,7 @@ impl DictBuilder {
                 _ => slot = (slot + 1) & mask,
             }
         }
+        self.mixed |= kind != Kind::Number;
         self.dictionary.kinds.push(kind as u8);
         self.dictionary.bytes.extend_from_slice(bytes);
         self.dictionary.ends.push(self.dictionary.bytes.len() as u32);
@@ -248,7 +251,7 @@ impl DictBuilder {
 
     /// Returns whether all values are numbers.
     pub(crate) fn is_numeric(&self) -> bool {
-        self.dictionary.kinds.iter().all(|kind| *kind == Kind::Number as u8)
+        !self.mixed
     }
 
     /// Returns the bytes of a row, when it has a text.
@@ -285,10 +288,21 @@ mod tests {
             builder.push(value);
         }
         assert_eq!(builder.distinct(), 7);
+        assert!(!builder.is_numeric());
         let column = builder.finish();
         for (row, value) in values.iter().chain(&values).enumerate() {
             assert_eq!(&column.value(row), value, "row {row}");
         }
+    }
+
+    #[test]
+    fn a_column_is_numeric_until_something_else_comes() {
+        let mut builder = DictBuilder::default();
+        builder.push(&ValueRef::Number(1.5));
+        builder.push(&ValueRef::Missing);
+        assert!(builder.is_numeric());
+        builder.push(&ValueRef::Text("1.5".into()));
+        assert!(!builder.is_numeric());
     }
 
     #[test]
