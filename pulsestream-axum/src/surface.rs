@@ -116,13 +116,24 @@ async fn caught<T>(future: impl Future<Output = T>) -> Option<T> {
 }
 
 fn log(failure: &Failure) {
-    let (status, error) = (failure.status().as_u16(), failure.error());
+    let (status, error) = (failure.status().as_u16(), one_line(&failure.error().to_string()));
     if failure.status().is_server_error() {
-        let cause = std::error::Error::source(error).map(ToString::to_string);
-        tracing::error!(status, code = failure.code(), %error, cause, "request failed");
+        let cause = std::error::Error::source(failure.error()).map(|cause| one_line(&cause.to_string()));
+        tracing::error!(status, code = failure.code(), error, cause, "request failed");
     } else {
-        tracing::debug!(status, code = failure.code(), %error, "request refused");
+        tracing::debug!(status, code = failure.code(), error, "request refused");
     }
+}
+
+/// Returns a text in which nothing ends a line or steers a terminal, cut to what a log can take: parts of it may be a client's.
+fn one_line(text: &str) -> String {
+    const MAX_CHARS: usize = 2_000;
+    let breaks = |it: char| it.is_control() || matches!(it, '\u{2028}' | '\u{2029}');
+    let mut line = String::with_capacity(text.len());
+    for it in text.chars().take(MAX_CHARS) {
+        if breaks(it) { line.extend(it.escape_default()) } else { line.push(it) }
+    }
+    line
 }
 
 /// Writes the response of a failure in the conventions of its path.
@@ -154,6 +165,12 @@ mod tests {
         assert_eq!(Version::of("/api/v2/x"), Version::V2);
         assert_eq!(Version::of("/api/v22"), Version::V1);
         assert_eq!(Version::of("/health"), Version::V1);
+    }
+
+    #[test]
+    fn a_log_line_is_one_line() {
+        assert_eq!(one_line("a\n\u{1b}[31mb\u{2028}\u{e9}"), "a\\n\\u{1b}[31mb\\u{2028}\u{e9}");
+        assert_eq!(one_line(&"x".repeat(5_000)).len(), 2_000);
     }
 
     #[tokio::test]

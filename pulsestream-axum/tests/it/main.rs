@@ -1,8 +1,10 @@
 //! Tests of the HTTP interface over the memory backend.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod asvs;
 mod dashboard;
 mod held;
+mod isolation;
 mod limits;
 mod listener;
 mod openapi;
@@ -10,6 +12,7 @@ mod prober;
 mod queue;
 mod rate_limit;
 mod record;
+mod security;
 mod server;
 mod service;
 mod v1;

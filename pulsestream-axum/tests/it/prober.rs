@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::server::{Response, Server, Shop};
 
 /// Fills the parameters of a path.
-fn filled(path: &str, value: impl Fn(&str) -> String) -> String {
+pub(crate) fn filled(path: &str, value: impl Fn(&str) -> String) -> String {
     let mut filled = String::new();
     let mut rest = path;
     while let Some((before, after)) = rest.split_once('{') {
@@ -22,7 +22,7 @@ fn filled(path: &str, value: impl Fn(&str) -> String) -> String {
 }
 
 /// An id of the right form that nobody has.
-fn unknown_id(name: &str) -> String {
+pub(crate) fn unknown_id(name: &str) -> String {
     match name {
         "event_id" => "nobody-has-this".to_owned(),
         "tenant_id" | "rule_id" | "alert_id" | "id" | "silence_id" | "channel_id" | "delivery_id"
@@ -33,7 +33,7 @@ fn unknown_id(name: &str) -> String {
 }
 
 /// What every answer names differently: the request, and the id asked for.
-fn comparable(answer: &Response, id: &str) -> (u16, String) {
+pub(crate) fn comparable(answer: &Response, id: &str) -> (u16, String) {
     let mut body = answer.text().replace(id, "ID");
     if let Ok(mut json) = serde_json::from_str::<Value>(&body) {
         json["request_id"] = Value::Null;
@@ -70,7 +70,7 @@ async fn nobody_is_let_in_without_credentials() {
 }
 
 /// Returns a key with these scopes.
-async fn key(server: &Server, shop: &Shop, scopes: Scopes) -> String {
+pub(crate) async fn key(server: &Server, shop: &Shop, scopes: Scopes) -> String {
     let credential = Credential::ApiKey(shop.key.strip_prefix("key:").unwrap().into());
     let credentials = Credentials { credential, origin: Origin::default() };
     let admin = server.ps.tenant_auth().authenticate(&credentials).await.unwrap();

@@ -1,5 +1,7 @@
 //! Sending events, one or many.
 
+use std::borrow::Cow;
+
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
@@ -158,7 +160,8 @@ pub(crate) struct EventAnswer {
     ingested_at: Timestamp,
     /// `completed`; `queued` when it is accepted durably and stored in a moment; or `failed`.
     processing_status: &'static str,
-    message: String,
+    #[schema(value_type = String)]
+    message: Cow<'static, str>,
     errors: Option<Vec<String>>,
 }
 
@@ -182,7 +185,7 @@ impl EventAnswer {
             event_id: Some(accepted.id),
             ingested_at: accepted.received_at,
             processing_status,
-            message: message.to_owned(),
+            message: Cow::Borrowed(message),
             errors: None,
         }
     }
@@ -202,7 +205,7 @@ impl EventAnswer {
             event_id,
             ingested_at: at,
             processing_status: "failed",
-            message: format!("the event is refused: {}", error.message()),
+            message: Cow::Owned(format!("the event is refused: {}", error.message())),
             errors: Some(errors),
         }
     }

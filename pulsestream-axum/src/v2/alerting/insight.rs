@@ -27,6 +27,7 @@ const MAX_TRANSITIONS: usize = 1_000;
 /// The past over which a rule is tried.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"from": "2026-01-15T00:00:00Z"}))]
 pub(super) struct BacktestRange {
     /// The first instant inside.
     #[schema(value_type = String, format = DateTime)]
@@ -39,6 +40,10 @@ pub(super) struct BacktestRange {
 /// A rule that need not be stored, and the past over which it is tried.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "rule": {"name": "Many errors", "expression": "count > 100 over 5m where severity >= 'error'"},
+    "from": "2026-01-15T00:00:00Z"
+}))]
 pub(super) struct BacktestIn {
     rule: RuleIn,
     /// The first instant inside.

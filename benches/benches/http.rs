@@ -1,0 +1,339 @@
+//! The HTTP interface over the embedded store with durable acknowledgements, beside a handler that only parses the same JSON and
+//! beside the store called directly, in one run. It needs `wrk`, and two cores: one for the server, one for `wrk`.
+//!
+//! - `cargo bench -p pulsestream-benches --bench http`: rates and latencies; `SECONDS=20` in the environment makes it longer.
+//! - `cargo bench -p pulsestream-benches --bench http -- overload`: a minute of five times what the server can do, arriving at its
+//!   own pace.
+#![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout, reason = "a bench, not a library")]
+#![allow(clippy::disallowed_methods, reason = "a bench reads the clock")]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "rates of whole numbers"
+)]
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::routing::post;
+use pulsestream::{PulseStream, Unlimited};
+use pulsestream_axum::{ApiConfig, serve};
+use pulsestream_core::auth::{EnsureAdmin, EnsuredAdmin};
+use pulsestream_core::env::Env;
+use pulsestream_core::event::Event;
+use pulsestream_core::id::{EventId, TenantId};
+use pulsestream_core::ports::event_store::{AppendOptions, EventStore};
+use pulsestream_core::settings::HttpSettings;
+use pulsestream_embedded::{EmbeddedConfig, EmbeddedStore};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Semaphore;
+
+const SINGLE: &str = "/api/v1/ingestion/events";
+const BATCH: &str = "/api/v1/ingestion/events/batch";
+const BATCH_EVENTS: usize = 1_000;
+const CONNECTIONS: usize = 64;
+const BATCH_CONNECTIONS: usize = 8;
+
+fn event() -> Value {
+    json!({
+        "event_type": "api_call", "title": "POST /checkout", "severity": "error", "message": "the payment was refused",
+        "source": {"service": "shop", "endpoint": "/checkout", "method": "POST", "version": "1.4.2", "environment": "production"},
+        "context": {"user_id": "u-4711", "session_id": "s-81b2", "request_id": "r-9d2f", "tags": {"plan": "free", "country": "DE"}},
+        "metrics": {"response_time_ms": 182.5, "status_code": 502, "request_size_bytes": 812, "response_size_bytes": 94},
+        "payload": {"order": 4711, "amount": 129.9, "currency": "EUR", "items": [{"sku": "A-1", "count": 2}, {"sku": "B-7", "count": 1}]},
+    })
+}
+
+fn batch() -> Value {
+    json!({"events": vec![event(); BATCH_EVENTS]})
+}
+
+/// One core for a server.
+fn one_core() -> Runtime {
+    Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+}
+
+/// Serves on a free port until the runtime is dropped.
+fn listen(runtime: &Runtime, app: Router) -> SocketAddr {
+    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+    let address = listener.local_addr().unwrap();
+    runtime
+        .spawn(async move { serve(listener, app, &HttpSettings::default(), std::future::pending()).await });
+    address
+}
+
+/// A handler that parses what it gets.
+fn bare() -> Router {
+    async fn parse(axum::Json(body): axum::Json<Value>) -> axum::Json<Value> {
+        axum::Json(json!({"success": body.is_object()}))
+    }
+    Router::new().route(SINGLE, post(parse)).route(BATCH, post(parse))
+}
+
+/// The router over a folder, and a key that may send to it.
+async fn pulsestream(folder: &Path) -> (PulseStream, Router, String) {
+    let builder = PulseStream::builder().with_rate_limiter(Arc::new(Unlimited));
+    let ps = builder.open(folder.to_str().unwrap()).await.unwrap();
+    let request = EnsureAdmin {
+        tenant_name: "Bench".to_owned(),
+        tenant_slug: "bench".to_owned(),
+        email: "owner@bench.example".to_owned(),
+        full_name: "Bench Owner".to_owned(),
+        password: None,
+    };
+    let EnsuredAdmin::Created { api_key: Some(key), .. } =
+        ps.accounts().ensure_admin(&request).await.unwrap()
+    else {
+        panic!("the folder is new")
+    };
+    let app = pulsestream_axum::router(ps.clone(), ApiConfig::default()).unwrap();
+    (ps, app, key.expose().to_owned())
+}
+
+/// What `wrk` measured.
+struct Measured {
+    per_second: f64,
+    p50: String,
+    p99: String,
+}
+
+fn wrk(
+    address: SocketAddr,
+    path: &str,
+    key: &str,
+    body: &Value,
+    connections: usize,
+    seconds: u64,
+) -> Measured {
+    let mut script = tempfile::NamedTempFile::new().unwrap();
+    writeln!(script, "wrk.method = 'POST'").unwrap();
+    writeln!(script, "wrk.headers['content-type'] = 'application/json'").unwrap();
+    writeln!(script, "wrk.headers['x-api-key'] = '{key}'").unwrap();
+    writeln!(script, "wrk.body = [=[{body}]=]").unwrap();
+    let output = Command::new("wrk")
+        .args([
+            "-t1",
+            &format!("-c{connections}"),
+            &format!("-d{seconds}s"),
+            "--latency",
+            "--timeout",
+            "30s",
+            "-s",
+        ])
+        .arg(script.path())
+        .arg(format!("http://{address}{path}"))
+        .output()
+        .expect("this bench needs wrk: apt-get install wrk");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text}");
+    assert!(!text.contains("Non-2xx"), "requests were refused:\n{text}");
+    let after = |word: &str| {
+        let line =
+            text.lines().find(|line| line.trim_start().starts_with(word)).unwrap_or_else(|| panic!("{text}"));
+        line.split_whitespace().last().unwrap().to_owned()
+    };
+    Measured { per_second: after("Requests/sec:").parse().unwrap(), p50: after("50%"), p99: after("99%") }
+}
+
+fn show(name: &str, measured: &Measured, events: usize) {
+    let rate = measured.per_second * events as f64;
+    println!("{name:<44} {rate:>10.0} events/s   p50 {:>8}   p99 {:>8}", measured.p50, measured.p99);
+}
+
+/// Appends batches to a store from as many tasks as `wrk` has connections; returns events per second.
+fn direct(seconds: u64) -> f64 {
+    let folder = tempfile::tempdir().unwrap();
+    let store =
+        Arc::new(EmbeddedStore::open(folder.path(), EmbeddedConfig::default(), Env::system()).unwrap());
+    let env = Env::system();
+    let mut parser = pulsestream_core::event::EventParser::new(
+        env.clone(),
+        pulsestream_core::settings::IngestSettings::default().rules(pulsestream_core::event::Dialect::V1),
+        BATCH_EVENTS,
+    );
+    let template: Event = parser.event(event().to_string().as_bytes()).unwrap();
+    let runtime = one_core();
+    let (stored, started) = (Arc::new(AtomicU64::new(0)), Instant::now());
+    let tasks = (0..BATCH_CONNECTIONS).map(|_| {
+        let (store, env, template, stored) = (store.clone(), env.clone(), template.clone(), stored.clone());
+        runtime.spawn(async move {
+            while started.elapsed() < Duration::from_secs(seconds) {
+                let events = (0..BATCH_EVENTS).map(|_| {
+                    let now = env.now();
+                    let id = EventId::from_u128(env.uuid_v7().unwrap());
+                    Event { id, timestamp: now, received_at: now, ..template.clone() }
+                });
+                let tenant = TenantId::from_name("bench");
+                let outcomes =
+                    store.append(tenant, events.collect(), AppendOptions::default()).await.unwrap();
+                stored.fetch_add(outcomes.len() as u64, Ordering::Relaxed);
+            }
+        })
+    });
+    for task in tasks.collect::<Vec<_>>() {
+        runtime.block_on(task).unwrap();
+    }
+    let rate = stored.load(Ordering::Relaxed) as f64 / started.elapsed().as_secs_f64();
+    runtime.block_on(store.close()).unwrap();
+    rate
+}
+
+fn rates(seconds: u64) {
+    let (single, many) = (event(), batch());
+    println!(
+        "an event has {} bytes of JSON, a batch {BATCH_EVENTS} events; {seconds} s each",
+        single.to_string().len()
+    );
+    let plain = one_core();
+    let address = listen(&plain, bare());
+    let bare_single = wrk(address, SINGLE, "-", &single, CONNECTIONS, seconds);
+    show("single, a handler that only parses", &bare_single, 1);
+    let bare_batch = wrk(address, BATCH, "-", &many, BATCH_CONNECTIONS, seconds);
+    show("batch, a handler that only parses", &bare_batch, BATCH_EVENTS);
+    drop(plain);
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = one_core();
+    let (ps, app, key) = runtime.block_on(pulsestream(folder.path()));
+    let address = listen(&runtime, app);
+    let served_single = wrk(address, SINGLE, &key, &single, CONNECTIONS, seconds);
+    show("single, durable", &served_single, 1);
+    let served_batch = wrk(address, BATCH, &key, &many, BATCH_CONNECTIONS, seconds);
+    show("batch, durable", &served_batch, BATCH_EVENTS);
+    runtime.block_on(ps.close()).unwrap();
+    drop(runtime);
+    let direct = direct(seconds);
+    println!("{:<44} {direct:>10.0} events/s", "batch, durable, the store called directly");
+    let batch_events = served_batch.per_second * BATCH_EVENTS as f64;
+    println!("single: {:.2} of the bare handler", served_single.per_second / bare_single.per_second);
+    println!("batch:  {:.2} of the store called directly", batch_events / direct);
+}
+
+fn resident_mib() -> u64 {
+    let text = std::fs::read("/proc/self/statm").unwrap();
+    let pages = String::from_utf8(text).unwrap().split(' ').nth(1).unwrap().parse::<u64>().unwrap();
+    (pages * 4_096) >> 20
+}
+
+/// Answers by what they mean.
+#[derive(Default)]
+struct Answers {
+    sent: AtomicU64,
+    accepted: AtomicU64,
+    refused: AtomicU64,
+    other: AtomicU64,
+}
+
+/// Sends a request on a connection of its own whenever one is due, until the semaphore is closed.
+async fn send_when_due(
+    address: SocketAddr,
+    request: Arc<Vec<u8>>,
+    due: Arc<Semaphore>,
+    answers: Arc<Answers>,
+) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let mut buffer = vec![0; 64 << 10];
+    while let Ok(permit) = due.acquire().await {
+        permit.forget();
+        answers.sent.fetch_add(1, Ordering::Relaxed);
+        stream.write_all(&request).await.unwrap();
+        let mut length = 0;
+        let status = loop {
+            length += stream.read(&mut buffer[length..]).await.unwrap();
+            let text = std::str::from_utf8(&buffer[..length]).unwrap();
+            let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+            let expected = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+            if body.len() == expected.parse::<usize>().unwrap() {
+                break text[9..12].parse::<u16>().unwrap();
+            }
+        };
+        let counter = match status {
+            200 => &answers.accepted,
+            429 | 503 => &answers.refused,
+            _ => &answers.other,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn overload(seconds: u64) {
+    const EVENTS: usize = 50;
+    const SENDERS: usize = 2_048;
+    let body = json!({"events": vec![event(); EVENTS]});
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = one_core();
+    let (ps, app, key) = runtime.block_on(pulsestream(folder.path()));
+    let address = listen(&runtime, app);
+    let capacity = wrk(address, BATCH, &key, &body, CONNECTIONS, 5).per_second;
+    let before = ps.ingest().counts().stored;
+    let rate = 5.0 * capacity;
+    println!(
+        "{capacity:.0} batches of {EVENTS} events per second are what it can do; now {rate:.0} arrive, for {seconds} s"
+    );
+    let body = body.to_string();
+    let head = format!(
+        "POST {BATCH} HTTP/1.1\r\nhost: {address}\r\nx-api-key: {key}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    let request = Arc::new((head + &body).into_bytes());
+    let (due, answers) = (Arc::new(Semaphore::new(0)), Arc::new(Answers::default()));
+    let mut late = 0_u64;
+    let clients = Builder::new_current_thread().enable_all().build().unwrap();
+    clients.block_on(async {
+        let senders = (0..SENDERS)
+            .map(|_| tokio::spawn(send_when_due(address, request.clone(), due.clone(), answers.clone())));
+        let senders: Vec<_> = senders.collect();
+        let (started, mut given, mut shown) = (Instant::now(), 0_u64, 0);
+        let mut tick = tokio::time::interval(Duration::from_millis(1));
+        while started.elapsed() < Duration::from_secs(seconds) {
+            tick.tick().await;
+            let wanted = (started.elapsed().as_secs_f64() * rate) as u64;
+            // Beyond what waits for a free connection, an arrival finds none and goes away.
+            let room = (SENDERS - due.available_permits().min(SENDERS)) as u64;
+            let now = (wanted - given).min(room);
+            late += wanted - given - now;
+            given = wanted;
+            due.add_permits(usize::try_from(now).unwrap());
+            if started.elapsed().as_secs() / 5 > shown {
+                shown = started.elapsed().as_secs() / 5;
+                let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+                println!(
+                    "  {:>3} s: {:>8} accepted, {:>8} refused, {} MiB resident",
+                    shown * 5,
+                    read(&answers.accepted),
+                    read(&answers.refused),
+                    resident_mib()
+                );
+            }
+        }
+        due.close();
+        for sender in senders {
+            sender.await.unwrap();
+        }
+    });
+    let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let (sent, accepted, refused) = (read(&answers.sent), read(&answers.accepted), read(&answers.refused));
+    let stored = ps.ingest().counts().stored - before;
+    println!(
+        "{sent} batches were sent ({late} more found no free connection): {accepted} accepted, {refused} refused"
+    );
+    println!("{stored} events are stored, {} were accepted", accepted * EVENTS as u64);
+    assert_eq!((accepted + refused, read(&answers.other)), (sent, 0), "every batch has an answer");
+    assert_eq!(stored, accepted * EVENTS as u64, "what is accepted is stored, and nothing else is");
+    runtime.block_on(ps.close()).unwrap();
+}
+
+fn main() {
+    let is_overload = std::env::args().any(|argument| argument == "overload");
+    let seconds = std::env::var("SECONDS").ok().and_then(|text| text.parse().ok());
+    if is_overload { overload(seconds.unwrap_or(60)) } else { rates(seconds.unwrap_or(5)) }
+}
