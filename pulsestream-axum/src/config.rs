@@ -28,8 +28,8 @@ pub struct ApiConfig {
     pub allowed_origins: Vec<String>,
     /// Who may read `/metrics`.
     pub metrics: MetricsAccess,
-    /// Whether local accounts are served under `/api/v1/auth`. An application that brings a `TenantAuth` of its own, and so
-    /// has tenants that no account belongs to, turns this off.
+    /// Whether local accounts are served: `/api/v1/auth`, and keys, users, tenant and audit of `/api/v2`. An application that
+    /// brings a `TenantAuth` of its own, and so has tenants that no account belongs to, turns this off.
     pub accounts: bool,
 }
 
