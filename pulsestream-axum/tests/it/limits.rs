@@ -11,7 +11,7 @@ use pulsestream::core::settings::Settings;
 use pulsestream_axum::ApiConfig;
 use serde_json::json;
 
-use crate::held::HeldStore;
+use crate::held::{HeldStore, held_store};
 use crate::server::{Response, Server, Shop, send};
 
 async fn get(server: &Server, shop: &Shop, path: &str) -> Response {
@@ -115,7 +115,7 @@ async fn bodies_together_have_a_largest_size() {
 
 /// A server whose store answers when it is told to.
 async fn with_held_store(settings: &str) -> (Server, Arc<HeldStore>) {
-    let store = Arc::new(HeldStore::new(MemoryEventStore::default()));
+    let store = Arc::new(held_store(MemoryEventStore::default()));
     let settings = Settings::from_json(settings).unwrap();
     let builder = PulseStream::builder().with_settings(settings).with_event_store(store.clone());
     (Server::with(builder, ApiConfig::default()).await, store)
@@ -125,14 +125,14 @@ async fn with_held_store(settings: &str) -> (Server, Arc<HeldStore>) {
 async fn requests_worked_on_have_a_largest_number() {
     let (server, store) = with_held_store(r#"{"http": {"max_concurrent_requests": 2}}"#).await;
     let shop = server.tenant("shop").await;
-    store.hold();
+    store.interceptor().hold();
     let find = |server: &Server, shop: &Shop| {
         let request =
             Request::get("/api/v2/events").header("x-api-key", shop.key.strip_prefix("key:").unwrap());
         send(server.router.clone(), request.body(Body::empty()).unwrap())
     };
     let held = [tokio::spawn(find(&server, &shop)), tokio::spawn(find(&server, &shop))];
-    store.waiting(2).await;
+    store.interceptor().waiting(2).await;
     let refused = find(&server, &shop).await;
     assert_eq!((refused.status, refused.header("retry-after")), (StatusCode::SERVICE_UNAVAILABLE, "1"));
     assert_eq!(refused.json()["code"], "unavailable");
@@ -140,7 +140,7 @@ async fn requests_worked_on_have_a_largest_number() {
     for path in ["/health", "/metrics"] {
         assert_eq!(server.get(path).await.status, 200, "{path}");
     }
-    store.release();
+    store.interceptor().release();
     for held in held {
         assert_eq!(held.await.unwrap().status, 200);
     }
@@ -154,7 +154,7 @@ async fn questions_and_requests_end_in_time() {
     let settings = r#"{"query": {"timeout": "3s"}, "http": {"request_timeout": "5s"}}"#;
     let (server, store) = with_held_store(settings).await;
     let shop = server.tenant("shop").await;
-    store.hold();
+    store.interceptor().hold();
     let started = tokio::time::Instant::now();
     let refused = get(&server, &shop, "/api/v2/events").await;
     assert_eq!((refused.status.as_u16(), refused.json()["code"].clone()), (504, json!("timeout")));

@@ -30,6 +30,7 @@
 mod compare;
 mod events;
 mod generate;
+mod intercept;
 mod layers;
 mod run;
 
@@ -55,8 +56,9 @@ pub use event_store::EventStoreHarness;
 pub use generate::{EventGenerator, Random};
 pub use identity_store::IdentityStoreHarness;
 pub use ingest_queue::IngestQueueHarness;
+pub use intercept::{EventStoreCall, Intercept, InterceptedEventStore, Interception};
 pub use key_value::KeyValueHarness;
-pub use layers::{FlakyEventStore, TestTimer};
+pub use layers::{FailUntilLast, FlakyEventStore, TestTimer};
 pub use live_bus::LiveBusHarness;
 pub use model::check_model;
 pub use outbox::OutboxHarness;

@@ -11,12 +11,12 @@ use pulsestream_core::event::Event;
 use pulsestream_core::id::{EventId, TenantId};
 use pulsestream_core::layers::{RetryLayer, RetrySettings, TimeoutLayer, TimeoutSettings};
 use pulsestream_core::memory::MemoryEventStore;
-use pulsestream_core::ports::event_store::{
-    AppendOptions, AppendOutcome, DeleteSelection, EventScan, EventStore, EventStoreCapabilities, Partition,
-    Position, StoreStatus, TailBatch, TailOptions,
+use pulsestream_core::ports::event_store::{AppendOptions, AppendOutcome, DeleteSelection, EventStore};
+use pulsestream_core::query::{FindQuery, ScanQuery};
+use pulsestream_core::testkit::{
+    EventStoreCall, EventStoreHarness, FlakyEventStore, Intercept, InterceptedEventStore, Interception,
+    TestTimer, block_on,
 };
-use pulsestream_core::query::{AggregateQuery, AggregateTable, FindPage, FindQuery, ScanQuery};
-use pulsestream_core::testkit::{EventStoreHarness, FlakyEventStore, TestTimer, block_on};
 use pulsestream_core::time::Timestamp;
 use pulsestream_core::{Error, ErrorKind, Result, Retry};
 
@@ -43,109 +43,38 @@ impl EventStoreHarness for Layered {
 
 pulsestream_core::event_store_conformance!(Layered);
 
-/// What one call of [`Scripted`] does.
-#[derive(Debug)]
-enum Act {
-    /// Fails, and nothing happens.
-    Fail(Error),
-    /// Happens, and fails all the same.
-    FailAfter(Error),
-    /// Happens and never answers.
-    Hang,
-}
-
 /// A store that does what the script says, call by call, and works after its end.
+type Scripted = InterceptedEventStore<Script>;
+
 #[derive(Debug)]
-struct Scripted {
-    inner: MemoryEventStore,
-    script: Mutex<Vec<Act>>,
+struct Script {
+    left: Mutex<Vec<Interception>>,
     calls: AtomicUsize,
 }
 
-impl Scripted {
-    fn new(script: impl IntoIterator<Item = Act>) -> Arc<Self> {
-        let mut script: Vec<Act> = script.into_iter().collect();
-        script.reverse();
-        Arc::new(Self {
-            inner: MemoryEventStore::new(),
-            script: Mutex::new(script),
-            calls: AtomicUsize::new(0),
-        })
-    }
-
-    async fn act<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
+#[async_trait]
+impl Intercept for Script {
+    async fn intercept(&self, _call: EventStoreCall) -> Interception {
         self.calls.fetch_add(1, Ordering::SeqCst);
-        let act = self.script.lock().unwrap().pop();
-        match act {
-            None => call.await,
-            Some(Act::Fail(error)) => Err(error),
-            Some(Act::FailAfter(error)) => call.await.and(Err(error)),
-            Some(Act::Hang) => {
-                call.await?;
-                std::future::pending().await
-            }
-        }
-    }
-
-    fn calls(&self) -> usize {
-        self.calls.load(Ordering::SeqCst)
+        self.left.lock().unwrap().pop().unwrap_or(Interception::Pass)
     }
 }
 
-#[async_trait]
-impl EventStore for Scripted {
-    fn capabilities(&self) -> EventStoreCapabilities {
-        self.inner.capabilities()
+impl Script {
+    fn calls(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
     }
 
-    async fn append(
-        &self,
-        tenant: TenantId,
-        events: Vec<Event>,
-        options: AppendOptions,
-    ) -> Result<Vec<AppendOutcome>> {
-        self.act(self.inner.append(tenant, events, options)).await
+    fn next(&self, interception: Interception) {
+        self.left.lock().unwrap().push(interception);
     }
+}
 
-    async fn get(&self, tenant: TenantId, ids: &[EventId]) -> Result<Vec<Option<Event>>> {
-        self.act(self.inner.get(tenant, ids)).await
-    }
-
-    async fn find(&self, tenant: TenantId, query: &FindQuery) -> Result<FindPage> {
-        self.act(self.inner.find(tenant, query)).await
-    }
-
-    async fn aggregate(&self, tenant: TenantId, query: &AggregateQuery) -> Result<AggregateTable> {
-        self.act(self.inner.aggregate(tenant, query)).await
-    }
-
-    async fn scan(&self, tenant: TenantId, query: &ScanQuery) -> Result<Box<dyn EventScan>> {
-        self.act(self.inner.scan(tenant, query)).await
-    }
-
-    async fn tail(&self, partition: Partition, after: Position, options: TailOptions) -> Result<TailBatch> {
-        self.act(self.inner.tail(partition, after, options)).await
-    }
-
-    async fn wait_for_events(&self, partition: Partition, after: Position) -> Result<()> {
-        self.act(self.inner.wait_for_events(partition, after)).await
-    }
-
-    async fn delete(&self, tenant: TenantId, selection: &DeleteSelection) -> Result<u64> {
-        self.act(self.inner.delete(tenant, selection)).await
-    }
-
-    async fn retain(&self, tenant: TenantId, before: Timestamp) -> Result<u64> {
-        self.act(self.inner.retain(tenant, before)).await
-    }
-
-    async fn check(&self) -> Result<StoreStatus> {
-        self.act(self.inner.check()).await
-    }
-
-    async fn close(&self) -> Result<()> {
-        self.act(self.inner.close()).await
-    }
+fn scripted(script: impl IntoIterator<Item = Interception>) -> Arc<Scripted> {
+    let mut left: Vec<Interception> = script.into_iter().collect();
+    left.reverse();
+    let script = Script { left: Mutex::new(left), calls: AtomicUsize::new(0) };
+    Arc::new(InterceptedEventStore::around(Arc::new(MemoryEventStore::new()), script))
 }
 
 fn tenant() -> TenantId {
@@ -177,14 +106,14 @@ fn delete(store: &dyn EventStore) -> Result<u64> {
 
 #[test]
 fn what_passes_by_itself_is_tried_again() {
-    let store = Scripted::new([
-        Act::Fail(error(ErrorKind::Unavailable)),
-        Act::Fail(error(ErrorKind::Timeout)),
-        Act::Fail(error(ErrorKind::RateLimited).with_retry(Retry::After(Duration::from_secs(3)))),
+    let store = scripted([
+        Interception::Fail(error(ErrorKind::Unavailable)),
+        Interception::Fail(error(ErrorKind::Timeout)),
+        Interception::Fail(error(ErrorKind::RateLimited).with_retry(Retry::After(Duration::from_secs(3)))),
     ]);
     let (layer, timer) = retrying(&store);
     assert!(matches!(append(&layer).unwrap().as_slice(), [AppendOutcome::Stored]));
-    assert_eq!(store.calls(), 4);
+    assert_eq!(store.interceptor().calls(), 4);
     // 100 ms and 200 ms, each at least half of it, and what the store asked for.
     let slept = timer.slept();
     assert!(slept >= Duration::from_millis(3_150) && slept <= Duration::from_millis(3_300), "{slept:?}");
@@ -198,27 +127,27 @@ fn what_will_not_change_is_not_tried_again() {
         (ErrorKind::Unavailable, Retry::Exhausted),
         (ErrorKind::RateLimited, Retry::After(Duration::from_secs(60))),
     ] {
-        let store = Scripted::new([Act::Fail(error(kind).with_retry(retry))]);
+        let store = scripted([Interception::Fail(error(kind).with_retry(retry))]);
         let (layer, timer) = retrying(&store);
         let refused = append(&layer).unwrap_err();
         assert_eq!((refused.kind(), refused.retry()), (kind, retry), "as the store said it");
-        assert_eq!((store.calls(), timer.slept()), (1, Duration::ZERO));
+        assert_eq!((store.interceptor().calls(), timer.slept()), (1, Duration::ZERO));
     }
 }
 
 #[test]
 fn attempts_run_out() {
-    let store = Scripted::new((0..9).map(|_| Act::Fail(error(ErrorKind::Unavailable))));
+    let store = scripted((0..9).map(|_| Interception::Fail(error(ErrorKind::Unavailable))));
     let (layer, _) = retrying(&store);
     let failed = append(&layer).unwrap_err();
     assert_eq!((failed.kind(), failed.retry()), (ErrorKind::Unavailable, Retry::Exhausted));
     assert_eq!(failed.context(), [("attempts", "4".to_owned())]);
-    assert_eq!(store.calls(), 4);
+    assert_eq!(store.interceptor().calls(), 4);
 }
 
 #[test]
 fn an_append_of_unknown_outcome_is_there_once() {
-    let store = Scripted::new([Act::FailAfter(error(ErrorKind::OutcomeUnknown))]);
+    let store = scripted([Interception::FailAfter(error(ErrorKind::OutcomeUnknown))]);
     let (layer, _) = retrying(&store);
     assert!(matches!(append(&layer).unwrap().as_slice(), [AppendOutcome::Duplicate]));
     assert_eq!(block_on(layer.find(tenant(), &FindQuery::default())).unwrap().events, [event()]);
@@ -227,7 +156,8 @@ fn an_append_of_unknown_outcome_is_there_once() {
 #[test]
 fn an_outcome_stays_unknown_whatever_the_last_attempt_says() {
     let last = error(ErrorKind::Unavailable).with_retry(Retry::Never);
-    let store = Scripted::new([Act::FailAfter(error(ErrorKind::OutcomeUnknown)), Act::Fail(last)]);
+    let store =
+        scripted([Interception::FailAfter(error(ErrorKind::OutcomeUnknown)), Interception::Fail(last)]);
     let (layer, _) = retrying(&store);
     let failed = append(&layer).unwrap_err();
     assert_eq!((failed.kind(), failed.retry()), (ErrorKind::OutcomeUnknown, Retry::Never));
@@ -241,17 +171,21 @@ fn an_outcome_stays_unknown_whatever_the_last_attempt_says() {
 
 #[test]
 fn a_deletion_is_counted_once_or_not_claimed() {
-    let store = Scripted::new([]);
+    let store = scripted([]);
     let (layer, _) = retrying(&store);
     append(&layer).unwrap();
-    store.script.lock().unwrap().push(Act::Fail(error(ErrorKind::Unavailable)));
+    store.interceptor().next(Interception::Fail(error(ErrorKind::Unavailable)));
     assert_eq!(delete(&layer).unwrap(), 1, "nothing had happened, so it was tried again");
     append(&layer).unwrap();
-    store.script.lock().unwrap().push(Act::FailAfter(error(ErrorKind::OutcomeUnknown)));
-    let calls = store.calls();
+    store.interceptor().next(Interception::FailAfter(error(ErrorKind::OutcomeUnknown)));
+    let calls = store.interceptor().calls();
     let failed = delete(&layer).unwrap_err();
-    assert_eq!((failed.kind(), store.calls() - calls), (ErrorKind::OutcomeUnknown, 1), "0 would be wrong");
-    store.script.lock().unwrap().push(Act::FailAfter(error(ErrorKind::OutcomeUnknown)));
+    assert_eq!(
+        (failed.kind(), store.interceptor().calls() - calls),
+        (ErrorKind::OutcomeUnknown, 1),
+        "0 would be wrong"
+    );
+    store.interceptor().next(Interception::FailAfter(error(ErrorKind::OutcomeUnknown)));
     let failed = block_on(layer.retain(tenant(), Timestamp::MAX)).unwrap_err();
     assert_eq!(failed.kind(), ErrorKind::OutcomeUnknown);
 }
@@ -259,7 +193,7 @@ fn a_deletion_is_counted_once_or_not_claimed() {
 #[test]
 fn what_takes_too_long_says_whether_it_may_have_happened() {
     let hanging = || {
-        let store = Scripted::new([Act::Hang]);
+        let store = scripted([Interception::Hang]);
         let timer = Arc::new(TestTimer::instant());
         let inner = Arc::clone(&store) as Arc<dyn EventStore>;
         (TimeoutLayer::new(inner, timer.clone(), TimeoutSettings::default()).unwrap(), timer)
@@ -284,13 +218,14 @@ fn what_takes_too_long_says_whether_it_may_have_happened() {
 
 #[test]
 fn deadlines_and_retries_together_append_once() {
-    let store = Scripted::new([Act::Hang, Act::Fail(error(ErrorKind::Unavailable)), Act::Hang]);
+    let store =
+        scripted([Interception::Hang, Interception::Fail(error(ErrorKind::Unavailable)), Interception::Hang]);
     let timer = Arc::new(TestTimer::instant());
     let inner = Arc::clone(&store) as Arc<dyn EventStore>;
     let timed = TimeoutLayer::new(inner, timer.clone(), TimeoutSettings::default()).unwrap();
     let layer = RetryLayer::new(Arc::new(timed), timer, env(), RetrySettings::default()).unwrap();
     assert!(matches!(append(&layer).unwrap().as_slice(), [AppendOutcome::Duplicate]));
-    assert_eq!(store.calls(), 4);
+    assert_eq!(store.interceptor().calls(), 4);
     assert_eq!(block_on(layer.find(tenant(), &FindQuery::default())).unwrap().events.len(), 1);
 }
 
