@@ -1,6 +1,9 @@
 //! Settings of the store.
 
+use std::time::Duration;
+
 use pulsestream_core::ports::event_store::Durability;
+use pulsestream_core::time::duration_text;
 use pulsestream_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -27,8 +30,17 @@ pub struct EmbeddedConfig {
     pub batch_bytes: usize,
     /// Level of the compression of segments, 1 to 19; default 3.
     pub compression_level: i32,
-    /// Threads that answer large questions; default 2.
+    /// Threads that answer large questions; default 2. Appends, deletions, commits of rules and accounts, and the reading of the log
+    /// have threads of their own.
     pub query_threads: usize,
+    /// Large questions that may wait for a thread before more are refused as `Unavailable`; default 1,024.
+    pub query_queue: usize,
+    /// How long a question may take before it ends with `Timeout`; default 30 seconds.
+    #[serde(with = "duration_text")]
+    pub query_timeout: Duration,
+    /// Bytes that one question may take up while it is answered before it ends with `TooLarge`: groups, numbers of percentiles, events
+    /// of a page, and the columns at hand; default 512 MiB.
+    pub query_bytes: usize,
 }
 
 impl Default for EmbeddedConfig {
@@ -44,6 +56,9 @@ impl Default for EmbeddedConfig {
             batch_bytes: 64 << 20,
             compression_level: 3,
             query_threads: 2,
+            query_queue: 1_024,
+            query_timeout: Duration::from_secs(30),
+            query_bytes: 512 << 20,
         }
     }
 }
@@ -77,6 +92,15 @@ impl EmbeddedConfig {
         }
         if !(1..=256).contains(&self.query_threads) {
             return refuse("/query_threads", "must be 1 to 256");
+        }
+        if !(1..=1 << 20).contains(&self.query_queue) {
+            return refuse("/query_queue", "must be 1 to 1,048,576");
+        }
+        if self.query_timeout < Duration::from_millis(1) || self.query_timeout > Duration::from_secs(3_600) {
+            return refuse("/query_timeout", "must be 1ms to 1h");
+        }
+        if self.query_bytes < 1 << 10 {
+            return refuse("/query_bytes", "must be at least 1 KiB");
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! What can fail below the ports, and how it reaches the caller.
 
 use std::io;
+use std::time::Duration;
 
 use pulsestream_core::{Error, ErrorKind, Retry};
 
@@ -25,6 +26,12 @@ pub(crate) enum Fault {
     Full { queue: &'static str },
     #[error("{what} is larger than its limit, bytes=`{bytes}`, limit=`{limit}`")]
     TooLarge { what: &'static str, bytes: usize, limit: usize },
+    #[error("nobody waits for the answer")]
+    GivenUp,
+    #[error("the question took longer than `query_timeout`")]
+    Late { timeout: Duration },
+    #[error("the question takes up more than `query_bytes`, bytes=`{bytes}`, limit=`{limit}`")]
+    TooMuchHeld { bytes: usize, limit: usize },
     #[error(transparent)]
     Core(#[from] Error),
 }
@@ -69,6 +76,9 @@ impl Fault {
             Self::Closed => Self::Closed,
             Self::Full { queue } => Self::Full { queue },
             Self::TooLarge { what, bytes, limit } => Self::TooLarge { what, bytes: *bytes, limit: *limit },
+            Self::GivenUp => Self::GivenUp,
+            Self::Late { timeout } => Self::Late { timeout: *timeout },
+            Self::TooMuchHeld { bytes, limit } => Self::TooMuchHeld { bytes: *bytes, limit: *limit },
             Self::Core(error) => {
                 Self::Core(Error::new(error.kind(), error.operation(), error.message().to_owned()))
             }
@@ -115,13 +125,27 @@ impl Fault {
             .with_context("cause", &source)
             .with_source(source),
             Self::Closed => make(ErrorKind::Closed, "the store is closed"),
-            Self::Full { queue } => make(ErrorKind::Unavailable, "a queue is full")
+            Self::Full { queue } => make(ErrorKind::Unavailable, "overloaded: a queue is full")
                 .with_context("queue", queue)
-                .with_retry(Retry::After(std::time::Duration::from_millis(100))),
+                .with_retry(Retry::After(Duration::from_millis(100))),
             Self::TooLarge { what, bytes, limit } => make(ErrorKind::TooLarge, "larger than the limit")
                 .with_context("what", what)
                 .with_context("bytes", bytes)
                 .with_context("limit", limit),
+            Self::GivenUp => make(ErrorKind::Timeout, "nobody waits for the answer"),
+            Self::Late { timeout } => make(
+                ErrorKind::Timeout,
+                "the question took too long; narrow the range or the filter, or raise the setting",
+            )
+            .with_context("setting", "query_timeout")
+            .with_context("timeout_ms", timeout.as_millis()),
+            Self::TooMuchHeld { bytes, limit } => make(
+                ErrorKind::TooLarge,
+                "the question takes up too much memory; narrow the range, group by less, or raise the setting",
+            )
+            .with_context("setting", "query_bytes")
+            .with_context("bytes", bytes)
+            .with_context("limit", limit),
         }
     }
 }

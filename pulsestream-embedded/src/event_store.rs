@@ -18,6 +18,7 @@ use crate::error::{Fault, FaultResult};
 use crate::hot::EncodedBatch;
 use crate::part::{Part, Rows};
 use crate::query::{self, FilterPlan};
+use crate::question::{Desk, Size};
 use crate::store::EmbeddedStore;
 use crate::tail;
 use crate::wal::Group;
@@ -61,11 +62,11 @@ impl EventStore for EmbeddedStore {
 
     async fn get(&self, tenant: TenantId, ids: &[EventId]) -> Result<Vec<Option<Event>>> {
         let ids = ids.to_vec();
-        let look_up = move |engine: &Engine, _: &_| {
-            let parts = engine.parts();
+        let look_up = move |engine: &Engine, question: &_| {
+            let parts = engine.parts(question);
             ids.iter().map(|id| query::get(&parts, engine.hasher, tenant, id)).collect()
         };
-        self.answer(tenant, look_up).await.map_err(|fault| fault.during("event_store.get"))
+        self.answer(tenant, Size::Short, look_up).await.map_err(|fault| fault.during("event_store.get"))
     }
 
     async fn find(&self, tenant: TenantId, query: &FindQuery) -> Result<FindPage> {
@@ -73,30 +74,39 @@ impl EventStore for EmbeddedStore {
         self.engine.ensure_open().map_err(|fault| fault.during(OPERATION))?;
         at_least_one(OPERATION, "/limit", query.limit)?;
         let query = query.clone();
-        let find = move |engine: &Engine, _: &_| query::find(engine.parts(), tenant, &query);
-        self.answer(tenant, find).await.map_err(|fault| fault.during(OPERATION))
+        let find = move |engine: &Engine, question: &_| {
+            query::find(engine.parts(question), question, tenant, &query)
+        };
+        self.answer(tenant, Size::Large, find).await.map_err(|fault| fault.during(OPERATION))
     }
 
     async fn aggregate(&self, tenant: TenantId, query: &AggregateQuery) -> Result<AggregateTable> {
         let query = query.clone();
-        let aggregate = move |engine: &Engine, interners: &query::Interners| {
-            query::aggregate(&engine.parts(), interners, tenant, &query)
+        let interners = Arc::clone(&self.interners);
+        let aggregate = move |engine: &Engine, question: &_| {
+            query::aggregate(&engine.parts(question), &interners, tenant, &query)
         };
-        self.answer(tenant, aggregate).await.map_err(|fault| fault.during("event_store.aggregate"))
+        self.answer(tenant, Size::Large, aggregate)
+            .await
+            .map_err(|fault| fault.during("event_store.aggregate"))
     }
 
     async fn scan(&self, tenant: TenantId, query: &ScanQuery) -> Result<Box<dyn EventScan>> {
-        let query = query.clone();
-        let start = move |engine: &Engine, _: &_| query::scan(engine.parts(), tenant, &query);
-        let scan = self.answer(tenant, start).await.map_err(|fault| fault.during("event_store.scan"))?;
-        Ok(Box::new(scan))
+        const OPERATION: &str = "event_store.scan";
+        self.engine.ensure_open().map_err(|fault| fault.during(OPERATION))?;
+        let parts = self.engine.parts(&self.desk.take());
+        let scan = query::scan(parts, &self.desk, self.size_of(tenant, Size::Large), tenant, query);
+        Ok(Box::new(scan.map_err(|fault| fault.during(OPERATION))?))
     }
 
     async fn tail(&self, partition: Partition, after: Position, options: TailOptions) -> Result<TailBatch> {
         const OPERATION: &str = "event_store.tail";
         self.engine.ensure_open().map_err(|fault| fault.during(OPERATION))?;
         at_least_one(OPERATION, "/limit", options.limit)?;
-        tail::tail(&self.engine, partition, after, options.limit).map_err(|fault| fault.during(OPERATION))
+        let size = if tail::is_fresh(&self.engine, after) { Size::Small } else { Size::Short };
+        let engine = Arc::clone(&self.engine);
+        let read = move |question: &Arc<_>| tail::tail(&engine, question, partition, after, options.limit);
+        self.desk.answer(size, read).await.map_err(|fault| fault.during(OPERATION))
     }
 
     async fn wait_for_events(&self, partition: Partition, after: Position) -> Result<()> {
@@ -108,17 +118,19 @@ impl EventStore for EmbeddedStore {
     }
 
     async fn delete(&self, tenant: TenantId, selection: &DeleteSelection) -> Result<u64> {
-        let selection = selection.clone();
-        let delete =
-            move |engine: &Engine, group: &Group<Leader>| delete(engine, group, tenant, &selection, true);
+        let (selection, desk) = (selection.clone(), Arc::clone(&self.desk));
+        let delete = move |engine: &Engine, group: &Group<Leader>| {
+            delete(engine, group, &desk, tenant, &selection, true)
+        };
         self.offload(delete).await.map_err(|fault| fault.during("event_store.delete"))
     }
 
     async fn retain(&self, tenant: TenantId, before: Timestamp) -> Result<u64> {
         let range = TimeRange::new(Timestamp::MIN, before);
         let older = DeleteSelection::Matching { range, filter: None };
+        let desk = Arc::clone(&self.desk);
         let delete =
-            move |engine: &Engine, group: &Group<Leader>| delete(engine, group, tenant, &older, false);
+            move |engine: &Engine, group: &Group<Leader>| delete(engine, group, &desk, tenant, &older, false);
         self.offload(delete).await.map_err(|fault| fault.during("event_store.retain"))
     }
 
@@ -131,6 +143,8 @@ impl EventStore for EmbeddedStore {
             ("recovered_truncated_bytes", engine.truncated_bytes.to_string()),
             ("cache_bytes", engine.cache.bytes().to_string()),
             ("queued_bytes", self.group.queued_bytes().to_string()),
+            ("waiting_questions", self.desk.waiting().to_string()),
+            ("query_blocks", self.desk.blocks().to_string()),
         ];
         details.extend(engine.maintenance_error().map(|error| ("maintenance_error", error)));
         let fresh: usize = view.generations.iter().map(|generation| generation.bytes()).sum();
@@ -154,11 +168,13 @@ impl EventStore for EmbeddedStore {
 fn delete(
     engine: &Engine,
     group: &Group<Leader>,
+    desk: &Arc<Desk>,
     tenant: TenantId,
     selection: &DeleteSelection,
     erase: bool,
 ) -> FaultResult<u64> {
     let hasher = engine.hasher;
+    let question = desk.take_unlimited();
     let plan = match selection {
         DeleteSelection::Ids(_) => FilterPlan::new(None)?,
         DeleteSelection::Matching { filter, .. } => FilterPlan::new(filter.as_ref())?,
@@ -176,7 +192,8 @@ fn delete(
             Ok(rows)
         }
         DeleteSelection::Matching { range, .. } => {
-            let part = Part { rows: Arc::new(segment.clone()), cache: Arc::clone(&engine.cache) };
+            let (rows, cache) = (Arc::new(segment.clone()), Arc::clone(&engine.cache));
+            let part = Part { rows, cache, question: Arc::clone(&question) };
             query::matching_rows(&part, tenant, *range, &plan)
         }
     })

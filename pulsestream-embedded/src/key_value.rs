@@ -17,6 +17,8 @@ const NEW_NAME: &str = "meta.redb.new";
 const ENTRIES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("entries");
 /// Pages that redb keeps in memory.
 const CACHE_BYTES: usize = 8 << 20;
+/// Commits that may wait before more are refused.
+const MAX_WAITING_COMMITS: usize = 4_096;
 
 /// Keys and values of the at-rest ports. Every commit is durable before it returns.
 #[derive(Debug)]
@@ -36,7 +38,10 @@ impl EmbeddedKeyValue {
             Err(error) if error.kind() == io::ErrorKind::NotFound => create(storage)?,
             other => database_in(other.map_err(|source| Fault::io("open", NAME, source))?)?,
         };
-        Ok(Self { database: Arc::new(RwLock::new(Some(opened))), pool: Pool::new(1) })
+        Ok(Self {
+            database: Arc::new(RwLock::new(Some(opened))),
+            pool: Pool::new("at_rest_commits", 1, MAX_WAITING_COMMITS),
+        })
     }
 
     /// Returns whether the folder has the file.

@@ -27,6 +27,7 @@ mod pack;
 mod part;
 mod pool;
 mod query;
+mod question;
 mod record;
 mod segment;
 mod signal;

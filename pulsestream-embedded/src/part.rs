@@ -11,6 +11,7 @@ use crate::cache::{Cache, CacheKey};
 use crate::column::{DictBuilder, DictColumn};
 use crate::error::FaultResult;
 use crate::field::{IntField, NumberField, TextField};
+use crate::question::Question;
 use crate::record::{Record, tag_pairs};
 use crate::segment::IdHasher;
 
@@ -104,12 +105,16 @@ impl Dynamic {
     }
 }
 
-/// Rows together with the cache their columns live in.
+/// Rows, the cache their columns live in, and the question they are read for.
 #[derive(Debug, Clone)]
 pub(crate) struct Part {
     pub(crate) rows: Arc<dyn Rows>,
     pub(crate) cache: Arc<Cache>,
+    pub(crate) question: Arc<Question>,
 }
+
+/// Rows between two looks at whether the question still stands, while a column is built from texts.
+const ROWS_AT_ONCE: usize = 16_384;
 
 impl Part {
     /// Returns a field that every row has.
@@ -205,6 +210,7 @@ impl Part {
             }
             let mut texts = self.texts(field)?;
             for row in 0..rows {
+                self.proceed_at(row)?;
                 builder.push_text(texts.get(row)?);
             }
         } else if let Some(field) = NumberField::of(path) {
@@ -254,9 +260,15 @@ impl Part {
         let field = dynamic_field(path);
         let mut texts = self.texts(field)?;
         for row in 0..rows {
+            self.proceed_at(row)?;
             builder.push(&dynamic_value(path, texts.get(row)?));
         }
         Ok(builder)
+    }
+
+    /// Asks now and then whether the question still stands.
+    fn proceed_at(&self, row: usize) -> FaultResult<()> {
+        if row.is_multiple_of(ROWS_AT_ONCE) { self.question.next_block() } else { Ok(()) }
     }
 }
 

@@ -1,33 +1,60 @@
 //! A few threads that answer large questions, so that they do not block the caller's executor.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::thread::{Builder, JoinHandle};
 
 use pulsestream_core::{Error, ErrorKind};
 
 use crate::error::{Fault, FaultResult};
+use crate::question::Question;
 
-type Job = Box<dyn FnOnce() + Send>;
-
-/// Threads that start with the first job.
+/// Threads that start with the first job, and the jobs that wait for them.
 pub(crate) struct Pool {
+    shared: Arc<Shared>,
     threads: usize,
-    state: Mutex<Option<Running>>,
+    /// What the queue is called in errors, and the setting that bounds it.
+    queue: &'static str,
+    handles: Mutex<Vec<JoinHandle<()>>>,
 }
 
-struct Running {
-    jobs: Sender<Job>,
-    threads: Vec<JoinHandle<()>>,
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+    max_waiting: usize,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<Job>,
+    /// Threads with nothing to do.
+    idle: usize,
+    is_started: bool,
+    is_closed: bool,
+}
+
+struct Job {
+    /// Whoever gives up waiting makes room for others.
+    question: Option<Arc<Question>>,
+    run: Box<dyn FnOnce() + Send>,
+}
+
+impl Job {
+    fn is_given_up(&self) -> bool {
+        self.question.as_ref().is_some_and(|question| question.is_given_up())
+    }
 }
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool").field("threads", &self.threads).finish_non_exhaustive()
+        f.debug_struct("Pool")
+            .field("queue", &self.queue)
+            .field("threads", &self.threads)
+            .finish_non_exhaustive()
     }
 }
 
@@ -36,63 +63,131 @@ fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Pool {
-    /// Creates a pool of so many threads.
-    pub(crate) fn new(threads: usize) -> Self {
-        Self { threads, state: Mutex::new(None) }
+    /// Creates a pool of so many threads, for which up to `max_waiting` jobs may wait. `queue` names the setting of that limit, or
+    /// the queue where there is none.
+    pub(crate) fn new(queue: &'static str, threads: usize, max_waiting: usize) -> Self {
+        let (state, changed) = (Mutex::default(), Condvar::new());
+        Self {
+            shared: Arc::new(Shared { state, changed, max_waiting }),
+            threads,
+            queue,
+            handles: Mutex::default(),
+        }
     }
 
     /// Runs `job` on a thread of the pool. Dropping the future does not stop the job.
+    ///
+    /// # Errors
+    /// `Full` when too many wait, `Closed`, and those of starting threads.
     pub(crate) fn run<T: Send + 'static>(
         &self,
         job: impl FnOnce() -> FaultResult<T> + Send + 'static,
     ) -> FaultResult<Answer<T>> {
+        self.submit(None, job)
+    }
+
+    /// Answers a question on a thread of the pool. Dropping the future gives the question up: a job that waits leaves the queue, one
+    /// that runs ends at its next block.
+    ///
+    /// # Errors
+    /// Those of [`Self::run`].
+    pub(crate) fn ask<T: Send + 'static>(
+        &self,
+        question: Arc<Question>,
+        job: impl FnOnce() -> FaultResult<T> + Send + 'static,
+    ) -> FaultResult<Answer<T>> {
+        let asked = Arc::clone(&question);
+        self.submit(Some(question), move || asked.proceed().and_then(|()| job()))
+    }
+
+    fn submit<T: Send + 'static>(
+        &self,
+        question: Option<Arc<Question>>,
+        job: impl FnOnce() -> FaultResult<T> + Send + 'static,
+    ) -> FaultResult<Answer<T>> {
         let slot = Arc::new(Mutex::new(Slot { outcome: None, waker: None }));
         let filler = Filler(Arc::clone(&slot));
-        let mut state = held(&self.state);
-        if state.is_none() {
-            *state = Some(self.start()?);
-        }
-        let Some(running) = state.as_ref() else { return Err(Fault::Closed) };
-        let run: Job = Box::new(move || {
+        let run: Box<dyn FnOnce() + Send> = Box::new(move || {
             let outcome = job();
             filler.fill(outcome);
         });
-        running.jobs.send(run).map_err(|_| Fault::Closed)?;
-        Ok(Answer(slot))
+        let mut state = held(&self.shared.state);
+        if state.is_closed {
+            return Err(Fault::Closed);
+        }
+        if !state.is_started {
+            self.start()?;
+            state.is_started = true;
+        }
+        let mut given_up = VecDeque::new();
+        if state.waiting.len() >= self.shared.max_waiting {
+            let (gone, waiting) = state.waiting.drain(..).partition(Job::is_given_up);
+            (given_up, state.waiting) = (gone, waiting);
+        }
+        let is_full = state.waiting.len() >= self.shared.max_waiting;
+        if !is_full {
+            state.waiting.push_back(Job { question: question.clone(), run });
+        }
+        drop(state);
+        drop(given_up);
+        if is_full {
+            return Err(Fault::Full { queue: self.queue });
+        }
+        self.shared.changed.notify_one();
+        Ok(Answer { slot, question })
+    }
+
+    /// Returns how many jobs wait for a thread.
+    pub(crate) fn waiting(&self) -> usize {
+        held(&self.shared.state).waiting.len()
     }
 
     /// Ends the threads after the jobs that wait.
     pub(crate) fn close(&self) {
-        let running = held(&self.state).take();
-        let Some(Running { jobs, threads }) = running else { return };
-        drop(jobs);
-        for thread in threads {
+        held(&self.shared.state).is_closed = true;
+        self.shared.changed.notify_all();
+        let handles = std::mem::take(&mut *held(&self.handles));
+        for thread in handles {
             if thread.join().is_err() {
-                tracing::error!("a query thread panicked");
+                tracing::error!("a thread of the store panicked");
             }
         }
     }
 
-    fn start(&self) -> FaultResult<Running> {
-        let (jobs, queue) = channel::<Job>();
-        let queue = Arc::new(Mutex::new(queue));
-        let mut threads = Vec::with_capacity(self.threads);
-        for _ in 0..self.threads {
-            let queue = Arc::clone(&queue);
-            let thread = Builder::new().name("pulsestream-query".to_owned()).spawn(move || serve(&queue));
-            threads.push(thread.map_err(|source| Fault::io("start a thread", "pulsestream-query", source))?);
+    fn start(&self) -> FaultResult<()> {
+        let mut handles = held(&self.handles);
+        // What an earlier attempt could start is kept.
+        while handles.len() < self.threads {
+            let shared = Arc::clone(&self.shared);
+            let thread = Builder::new().name("pulsestream-query".to_owned()).spawn(move || shared.serve());
+            handles.push(thread.map_err(|source| Fault::io("start a thread", "pulsestream-query", source))?);
         }
-        Ok(Running { jobs, threads })
+        Ok(())
     }
 }
 
-fn serve(queue: &Mutex<Receiver<Job>>) {
-    loop {
-        let job = held(queue).recv();
-        let Ok(job) = job else { return };
-        // A panic ends the question, not the thread; its filler tells the caller.
-        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(job)).is_err() {
-            tracing::error!("a question panicked");
+impl Shared {
+    fn serve(&self) {
+        while let Some(job) = self.next() {
+            // A panic ends the question, not the thread; its filler tells the caller.
+            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(job.run)).is_err() {
+                tracing::error!("a question panicked");
+            }
+        }
+    }
+
+    fn next(&self) -> Option<Job> {
+        let mut state = held(&self.state);
+        loop {
+            if let Some(job) = state.waiting.pop_front() {
+                return Some(job);
+            }
+            if state.is_closed {
+                return None;
+            }
+            state.idle += 1;
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.idle -= 1;
         }
     }
 }
@@ -140,13 +235,16 @@ impl<T> Drop for Filler<T> {
 
 /// Resolves to the outcome of a job.
 #[derive(Debug)]
-pub(crate) struct Answer<T>(Arc<Mutex<Slot<T>>>);
+pub(crate) struct Answer<T> {
+    slot: Arc<Mutex<Slot<T>>>,
+    question: Option<Arc<Question>>,
+}
 
 impl<T> Future for Answer<T> {
     type Output = FaultResult<T>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut slot = held(&self.0);
+        let mut slot = held(&self.slot);
         match slot.outcome.take() {
             Some(outcome) => Poll::Ready(outcome),
             None => {
@@ -154,5 +252,78 @@ impl<T> Future for Answer<T> {
                 Poll::Pending
             }
         }
+    }
+}
+
+impl<T> Drop for Answer<T> {
+    fn drop(&mut self) {
+        if let Some(question) = &self.question {
+            question.give_up();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use pulsestream_core::env::Env;
+    use pulsestream_core::testkit::block_on;
+
+    use super::*;
+    use crate::config::EmbeddedConfig;
+    use crate::question::Desk;
+
+    /// A pool whose only thread is busy until the sender is dropped.
+    fn busy(max_waiting: usize) -> (Pool, std::sync::mpsc::Sender<()>) {
+        let pool = Pool::new("query_queue", 1, max_waiting);
+        let (release, released) = channel::<()>();
+        let (started, has_started) = channel();
+        drop(pool.run(move || {
+            started.send(()).ok();
+            released.recv().ok();
+            Ok(())
+        }));
+        has_started.recv().unwrap();
+        (pool, release)
+    }
+
+    #[test]
+    fn a_full_queue_refuses_and_every_accepted_job_is_answered() {
+        let (pool, release) = busy(2);
+        let accepted = [pool.run(|| Ok(1)).unwrap(), pool.run(|| Ok(2)).unwrap()];
+        assert!(matches!(pool.run(|| Ok(3)), Err(Fault::Full { queue: "query_queue" })));
+        assert_eq!(pool.waiting(), 2);
+        drop(release);
+        assert_eq!(accepted.map(|answer| block_on(answer).unwrap()), [1, 2]);
+        assert_eq!(block_on(pool.run(|| Ok(3)).unwrap()).unwrap(), 3);
+        pool.close();
+        assert!(matches!(pool.run(|| Ok(4)), Err(Fault::Closed)));
+    }
+
+    #[test]
+    fn given_up_questions_make_room_and_are_never_begun() {
+        let desk = Desk::new(Env::system(), &EmbeddedConfig::default());
+        let (pool, release) = busy(1);
+        let (began, has_begun) = channel();
+        let given_up = pool.ask(desk.take(), move || {
+            began.send(()).ok();
+            Ok(())
+        });
+        drop(given_up.unwrap());
+        let next = pool.ask(desk.take(), || Ok(5)).unwrap();
+        drop(release);
+        assert_eq!(block_on(next).unwrap(), 5);
+        assert!(has_begun.recv().is_err());
+        pool.close();
+    }
+
+    #[test]
+    fn a_panic_is_an_error_and_the_thread_goes_on() {
+        let pool = Pool::new("query_queue", 1, 8);
+        let panicking = pool.run(|| -> FaultResult<()> { panic!("as a test") }).unwrap();
+        assert!(block_on(panicking).is_err());
+        assert_eq!(block_on(pool.run(|| Ok(6)).unwrap()).unwrap(), 6);
+        pool.close();
     }
 }

@@ -20,6 +20,14 @@ pub(crate) struct Record<'a> {
     pub(crate) numbers: [f64; NUMBER_FIELDS],
 }
 
+impl Record<'_> {
+    /// Returns about how many bytes the event takes up in memory.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let texts: usize = self.texts.iter().flatten().map(|text| text.len()).sum();
+        size_of::<Event>() + self.id.len() + texts
+    }
+}
+
 /// Appends an event: presence bits u32 (texts from bit 0, numbers above), timestamp i64, the distance to its arrival
 /// (zigzag varint), severity u8, then id, texts and numbers that are present, in the order of their numbers.
 pub(crate) fn encode(event: &Event, bytes: &mut Vec<u8>) {

@@ -14,11 +14,15 @@ use crate::error::FaultResult;
 use crate::key_value::EmbeddedKeyValue;
 use crate::pool::Pool;
 use crate::query::Interners;
+use crate::question::{Desk, Question, Size};
 use crate::storage::{Folder, Storage};
 use crate::wal::Group;
 
 /// Questions about fewer rows than this are answered on the caller's thread: handing them over would take longer.
 const SMALL_QUESTION_ROWS: usize = 32_768;
+
+/// Deletions that may wait before more are refused.
+const MAX_WAITING_DELETIONS: usize = 1_024;
 
 /// A durable event store in a folder; see the documentation of the crate.
 ///
@@ -37,7 +41,9 @@ pub struct EmbeddedStore {
     pub(crate) group: Group<Leader>,
     pub(crate) interners: Arc<Interners>,
     workers: Workers,
-    pool: Pool,
+    pub(crate) desk: Arc<Desk>,
+    /// For deletions: they rewrite files, and wait for no question.
+    deletions: Pool,
     pub(crate) key_value: Mutex<Option<Arc<EmbeddedKeyValue>>>,
 }
 
@@ -75,9 +81,10 @@ impl EmbeddedStore {
     ) -> FaultResult<Self> {
         let (engine, group) = engine::open(storage, config, env, background)?;
         let workers = if background { Workers::start(&engine, &group)? } else { Workers::default() };
-        let pool = Pool::new(engine.config.query_threads);
+        let desk = Desk::new(engine.env.clone(), &engine.config);
+        let deletions = Pool::new("deletions", 1, MAX_WAITING_DELETIONS);
         let key_value = Mutex::new(None);
-        Ok(Self { engine, group, interners: Arc::default(), workers, pool, key_value })
+        Ok(Self { engine, group, interners: Arc::default(), workers, desk, deletions, key_value })
     }
 
     /// Returns the key-value store for rules, accounts and leases, which lives in the same folder and is closed with this store.
@@ -116,39 +123,44 @@ impl EmbeddedStore {
         self.engine.truncated_bytes
     }
 
-    /// Answers a question: at once when it is small, else on a thread of the store.
+    /// Answers a question about a tenant: at once when there is little to look at, else on a thread of the store.
     pub(crate) async fn answer<T: Send + 'static>(
         &self,
         tenant: TenantId,
-        question: impl FnOnce(&Engine, &Interners) -> FaultResult<T> + Send + 'static,
+        otherwise: Size,
+        job: impl FnOnce(&Engine, &Arc<Question>) -> FaultResult<T> + Send + 'static,
     ) -> FaultResult<T> {
         self.engine.ensure_open()?;
-        if self.engine.view().rows_of(tenant) <= SMALL_QUESTION_ROWS {
-            return question(&self.engine, &self.interners);
-        }
-        let (engine, interners) = (Arc::clone(&self.engine), Arc::clone(&self.interners));
-        self.pool.run(move || question(&engine, &interners))?.await
+        let engine = Arc::clone(&self.engine);
+        self.desk.answer(self.size_of(tenant, otherwise), move |question| job(&engine, question)).await
     }
 
-    /// Runs work that writes to the disk on a thread of the store.
+    /// Returns the size of a question about a tenant: small when there is little to look at.
+    pub(crate) fn size_of(&self, tenant: TenantId, otherwise: Size) -> Size {
+        if self.engine.view().rows_of(tenant) <= SMALL_QUESTION_ROWS { Size::Small } else { otherwise }
+    }
+
+    /// Deletes on a thread of the store. Dropping the future does not stop it.
     pub(crate) async fn offload<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Engine, &Group<Leader>) -> FaultResult<T> + Send + 'static,
     ) -> FaultResult<T> {
         self.engine.ensure_open()?;
         let (engine, group) = (Arc::clone(&self.engine), self.group.clone());
-        self.pool.run(move || work(&engine, &group))?.await
+        self.deletions.run(move || work(&engine, &group))?.await
     }
 
     /// Ends everything; the first call does, later ones find nothing to do.
     pub(crate) fn shut_down(&self) -> FaultResult<()> {
+        self.desk.end_questions();
         if !self.engine.close() {
             return Ok(());
         }
         self.engine.stop();
         self.group.close();
         self.workers.join();
-        self.pool.close();
+        self.desk.close();
+        self.deletions.close();
         if let Some(key_value) = self.key_value.lock().unwrap_or_else(PoisonError::into_inner).take() {
             key_value.shut_down();
         }

@@ -7,17 +7,28 @@ use crate::engine::Engine;
 use crate::error::{Fault, FaultResult};
 use crate::field::IntField;
 use crate::part::Rows;
+use crate::question::Question;
 use crate::record::Record;
 use crate::segment::Segment;
+
+/// Rows read between two looks at whether somebody waits for them.
+const ROWS_AT_ONCE: usize = 256;
 
 /// The event at position `n` of the log has the public position `n + 1`, because 0 is before the first.
 fn public(position: u64) -> Position {
     Position(u128::from(position) + 1)
 }
 
+/// Returns whether everything after a public position is in memory.
+pub(crate) fn is_fresh(engine: &Engine, after: Position) -> bool {
+    let view = engine.view();
+    view.segments.iter().all(|segment| u128::from(segment.footer().positions.end) <= after.0)
+}
+
 /// Reads up to `limit` events of a partition after a public position.
 pub(crate) fn tail(
     engine: &Engine,
+    question: &Question,
     partition: Partition,
     after: Position,
     limit: usize,
@@ -30,7 +41,8 @@ pub(crate) fn tail(
     let mut is_full = false;
     for segment in view.segments.iter().filter(|segment| segment.footer().positions.end > from) {
         if !is_full {
-            is_full = read_segment(engine, segment, partition, from, limit, &mut events)?;
+            question.proceed()?;
+            is_full = read_segment(engine, question, segment, partition, from, limit, &mut events)?;
         }
     }
     for generation in &view.generations {
@@ -62,6 +74,7 @@ pub(crate) fn tail(
 #[allow(clippy::cast_possible_truncation, reason = "a segment has fewer than 2^32 rows")]
 fn read_segment(
     engine: &Engine,
+    question: &Question,
     segment: &Segment,
     partition: Partition,
     from: u64,
@@ -90,12 +103,16 @@ fn read_segment(
         if events.len() == limit {
             return Ok(true);
         }
+        if events.len().is_multiple_of(ROWS_AT_ONCE) {
+            question.next_block()?;
+        }
         let tenants = &segment.footer().tenants;
         let index = tenants.partition_point(|range| range.rows.end <= *row);
         let damaged = || Fault::corrupt(segment.name(), u64::from(*row), "a row is no event");
         let tenant = tenants.get(index).map(|range| range.tenant).ok_or_else(damaged)?;
         let mut event = None;
         records.visit(*row as usize, &mut |record| {
+            question.hold(record.heap_bytes())?;
             event = record.to_event();
             Ok(())
         })?;

@@ -12,7 +12,7 @@ use pulsestream_core::auth::{AuthService, AuthSettings, Keyring, ResetMailer};
 use pulsestream_core::env::Env;
 use pulsestream_core::id::EventId;
 use pulsestream_core::ingest::IngestService;
-use pulsestream_core::layers::{RetryLayer, RetrySettings, TimeoutLayer, TimeoutSettings};
+use pulsestream_core::layers::{QueryLimitLayer, RetryLayer, RetrySettings, TimeoutLayer, TimeoutSettings};
 use pulsestream_core::ports::alert_store::AlertStore;
 use pulsestream_core::ports::auth::TenantAuth;
 use pulsestream_core::ports::cache::Cache;
@@ -300,11 +300,11 @@ impl Builder {
         self.retries.as_ref().map_or(Ok(()), RetrySettings::validate)?;
         let env = self.env;
         let settings = self.settings;
-        let mut stores = stores::open(self.stores, &url, &settings.ingest, &env).await?;
+        let mut stores = stores::open(self.stores, &url, &settings, &env).await?;
         let timeouts = TimeoutSettings { read: settings.query.timeout, ..TimeoutSettings::default() };
         let timeouts = self.timeouts.unwrap_or(timeouts);
         let layer = TimeoutLayer::new(stores.event_store, Arc::new(TokioTimer), timeouts)?;
-        stores.event_store = Arc::new(layer);
+        stores.event_store = Arc::new(QueryLimitLayer::new(Arc::new(layer), settings.query.clone()));
         if let Some(settings) = self.retries {
             let layer = RetryLayer::new(stores.event_store, Arc::new(TokioTimer), env.clone(), settings)?;
             stores.event_store = Arc::new(layer);

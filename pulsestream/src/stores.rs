@@ -20,7 +20,7 @@ use pulsestream_core::ports::key_value::KeyValue;
 use pulsestream_core::ports::live_bus::LiveBus;
 use pulsestream_core::ports::outbox::Outbox;
 use pulsestream_core::ports::rate_limiter::RateLimiter;
-use pulsestream_core::settings::IngestSettings;
+use pulsestream_core::settings::{IngestSettings, QuerySettings, Settings};
 use pulsestream_core::{Error, ErrorKind, Result};
 
 use crate::url::{PrimaryStore, StoreUrl};
@@ -118,16 +118,16 @@ impl OpenStores {
 pub(crate) async fn open(
     given: Stores,
     url: &StoreUrl,
-    settings: &IngestSettings,
+    settings: &Settings,
     env: &Env,
 ) -> Result<OpenStores> {
     let mut stores = given;
     if let Some(redis) = &url.redis {
         // Before the primary store, whose live bus gives way to this one.
-        open_redis(&mut stores, redis, url, settings, env).await?;
+        open_redis(&mut stores, redis, url, &settings.ingest, env).await?;
     }
     if !stores.is_complete() {
-        open_primary(&mut stores, url, env).await?;
+        open_primary(&mut stores, url, &settings.query, env).await?;
     }
     let missing =
         || Error::new(ErrorKind::Internal, "pulsestream.open", "the backend opened no store of a kind");
@@ -170,14 +170,19 @@ pub(crate) async fn open(
     })
 }
 
-async fn open_primary(stores: &mut Stores, url: &StoreUrl, env: &Env) -> Result<()> {
+async fn open_primary(
+    stores: &mut Stores,
+    url: &StoreUrl,
+    settings: &QuerySettings,
+    env: &Env,
+) -> Result<()> {
     match &url.primary {
         PrimaryStore::Memory => {
             stores.event_store.get_or_insert_with(|| Arc::new(MemoryEventStore::new()));
             stores.key_value.get_or_insert_with(|| Arc::new(MemoryKeyValue::new()));
             Ok(())
         }
-        PrimaryStore::Folder(path) => open_folder(stores, path, env).await,
+        PrimaryStore::Folder(path) => open_folder(stores, path, settings, env).await,
         PrimaryStore::Postgres(place) => open_postgres(stores, place, url.schema.as_deref(), env).await,
     }
 }
@@ -257,12 +262,18 @@ async fn open_redis(
 
 /// Opens the store in a folder; recovery may read much, so it runs on a thread of its own.
 #[cfg(feature = "embedded")]
-async fn open_folder(stores: &mut Stores, path: &std::path::Path, env: &Env) -> Result<()> {
+async fn open_folder(
+    stores: &mut Stores,
+    path: &std::path::Path,
+    settings: &QuerySettings,
+    env: &Env,
+) -> Result<()> {
     use pulsestream_embedded::{EmbeddedConfig, EmbeddedStore};
 
     let (path, env) = (path.to_owned(), env.clone());
+    let config = EmbeddedConfig { query_timeout: settings.timeout, ..EmbeddedConfig::default() };
     let open = move || {
-        let store = EmbeddedStore::open(path, EmbeddedConfig::default(), env)?;
+        let store = EmbeddedStore::open(path, config, env)?;
         let key_value = store.key_value()?;
         Ok::<_, Error>((store, key_value))
     };
@@ -279,7 +290,12 @@ async fn open_folder(stores: &mut Stores, path: &std::path::Path, env: &Env) -> 
 }
 
 #[cfg(not(feature = "embedded"))]
-async fn open_folder(_stores: &mut Stores, _path: &std::path::Path, _env: &Env) -> Result<()> {
+async fn open_folder(
+    _stores: &mut Stores,
+    _path: &std::path::Path,
+    _settings: &QuerySettings,
+    _env: &Env,
+) -> Result<()> {
     Err(without_backend("embedded"))
 }
 

@@ -8,8 +8,10 @@
 //! Whether a retry helps is in the error that the store gives ([`Error::retry`](crate::Error::retry)); the layers decide nothing by
 //! the text of a message.
 
+mod limits;
 mod retry;
 mod timeout;
 
+pub use limits::QueryLimitLayer;
 pub use retry::{RetryLayer, RetrySettings};
 pub use timeout::{TimeoutLayer, TimeoutSettings};

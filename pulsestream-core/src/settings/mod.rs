@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, FieldError, Result};
 use crate::event::{Dialect, EventRules};
 use crate::ports::rate_limiter::RateLimit;
-use crate::time::{Timestamp, duration_text};
+use crate::time::{TimeRange, Timestamp, duration_text, format_duration};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -168,6 +168,17 @@ impl Default for QuerySettings {
             max_aggregate_range: 400 * DAY,
             timeout: Duration::from_secs(30),
         }
+    }
+}
+
+impl QuerySettings {
+    /// Says what is wrong with the range of an aggregate; `None` when nothing is. A question about all events names no range.
+    pub fn refuse_range(&self, range: TimeRange) -> Option<FieldError> {
+        let is_too_long = range != TimeRange::ALL && range.span() > self.max_aggregate_range;
+        is_too_long.then(|| {
+            let message = format!("must span at most {}", format_duration(self.max_aggregate_range));
+            FieldError::new("/range", "out_of_range", message)
+        })
     }
 }
 

@@ -27,6 +27,7 @@ use crate::error::{Fault, FaultResult};
 use crate::hot::Generation;
 use crate::manifest::Manifest;
 use crate::part::Part;
+use crate::question::Question;
 use crate::segment::{IdHasher, Segment};
 use crate::signal::Signal;
 use crate::storage::Storage;
@@ -91,9 +92,9 @@ impl Engine {
         Arc::clone(&self.view.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Returns all parts that hold events now.
-    pub(crate) fn parts(&self) -> Vec<Part> {
-        self.view().parts(&self.cache)
+    /// Returns all parts that hold events now, to be read for a question.
+    pub(crate) fn parts(&self, question: &Arc<Question>) -> Vec<Part> {
+        self.view().parts(&self.cache, question)
     }
 
     /// Refuses work on a closed store.
@@ -170,15 +171,14 @@ impl Engine {
 
 impl View {
     /// Returns all parts.
-    pub(crate) fn parts(&self, cache: &Arc<Cache>) -> Vec<Part> {
+    pub(crate) fn parts(&self, cache: &Arc<Cache>, question: &Arc<Question>) -> Vec<Part> {
         let mut parts = Vec::with_capacity(self.segments.len() + 4);
+        let part = |rows| Part { rows, cache: Arc::clone(cache), question: Arc::clone(question) };
         for segment in &self.segments {
-            parts.push(Part { rows: Arc::new(segment.clone()), cache: Arc::clone(cache) });
+            parts.push(part(Arc::new(segment.clone())));
         }
         for generation in &self.generations {
-            for run in generation.runs(cache) {
-                parts.push(Part { rows: run, cache: Arc::clone(cache) });
-            }
+            parts.extend(generation.runs(cache).into_iter().map(|run| part(run)));
         }
         parts
     }

@@ -102,8 +102,8 @@ impl Default for Distinct {
 }
 
 impl Distinct {
-    /// Adds a number below `numbers`; 0 is no value.
-    pub(super) fn add(&mut self, number: u32, numbers: usize) {
+    /// Adds a number below `numbers`; 0 is no value. Returns how many bytes that took.
+    pub(super) fn add(&mut self, number: u32, numbers: usize) -> usize {
         match self {
             Self::Few(few) => {
                 few.push(number);
@@ -113,7 +113,9 @@ impl Distinct {
                         bits[*number as usize / 64] |= 1 << (number % 64);
                     }
                     *self = Self::Many(bits);
+                    return numbers / 8;
                 }
+                4
             }
             Self::Many(bits) => {
                 let word = number as usize / 64;
@@ -121,6 +123,7 @@ impl Distinct {
                     bits.resize(numbers.div_ceil(64).max(word + 1), 0);
                 }
                 bits[word] |= 1 << (number % 64);
+                0
             }
         }
     }
@@ -163,7 +166,13 @@ pub(super) struct Groups {
     pub(super) errors: Vec<u64>,
     pub(super) tallies: Vec<Tallies>,
     max_groups: usize,
+    /// Bytes taken since this was last asked.
+    new_bytes: usize,
 }
+
+/// Bytes that a group takes, and a measured path of it.
+const GROUP_BYTES: usize = 2 * size_of::<(GroupKey, u32)>() + 16;
+const TALLY_BYTES: usize = 24 + size_of::<CompensatedSum>() + size_of::<Vec<f64>>() + size_of::<Distinct>();
 
 impl Groups {
     pub(super) fn new(measured: usize, max_groups: usize) -> Self {
@@ -174,7 +183,18 @@ impl Groups {
             errors: Vec::new(),
             tallies: (0..measured).map(|_| Tallies::default()).collect(),
             max_groups,
+            new_bytes: 0,
         }
+    }
+
+    /// Counts bytes that were taken.
+    pub(super) fn grow(&mut self, bytes: usize) {
+        self.new_bytes += bytes;
+    }
+
+    /// Returns the bytes taken since the last call.
+    pub(super) fn new_bytes(&mut self) -> usize {
+        std::mem::take(&mut self.new_bytes)
     }
 
     /// Returns the slot of a group, a new one if it was not seen.
@@ -190,6 +210,7 @@ impl Groups {
             return Err(too_many_groups(self.max_groups).into());
         }
         let slot = self.keys.len() as u32;
+        self.new_bytes += GROUP_BYTES + self.tallies.len() * TALLY_BYTES;
         self.slots.insert(key, slot);
         self.keys.push(key);
         self.events.push(0);
@@ -267,5 +288,6 @@ fn too_many_groups(max_groups: usize) -> Error {
         "event_store.aggregate",
         "the question has too many groups; group by less, or shorten the range",
     )
+    .with_context("setting", "query.max_groups")
     .with_context("max_groups", max_groups)
 }

@@ -51,6 +51,7 @@ pub(crate) fn aggregate(
         gathered: Vec::new(),
     };
     for part in parts {
+        part.question.proceed()?;
         run.add_part(part, tenant)?;
     }
     run.finish()
@@ -78,6 +79,17 @@ struct Columns {
     errors: Option<Arc<Vec<u8>>>,
     numbers: Vec<Option<Arc<Vec<f64>>>>,
     distinct: Vec<Option<DistinctColumn>>,
+}
+
+impl Columns {
+    fn heap_bytes(&self) -> usize {
+        let dict = |column: &DictColumn, numbers: &[u32]| column.heap_bytes() + numbers.len() * 4;
+        self.times.as_ref().map_or(0, |times| times.len() * 8)
+            + self.errors.as_ref().map_or(0, |errors| errors.len())
+            + self.groups.iter().map(|(column, numbers)| dict(column, numbers)).sum::<usize>()
+            + self.numbers.iter().flatten().map(|values| values.len() * 8).sum::<usize>()
+            + self.distinct.iter().flatten().map(|(column, numbers, _)| dict(column, numbers)).sum::<usize>()
+    }
 }
 
 /// Codes and their numbers.
@@ -128,12 +140,15 @@ impl Run<'_> {
             return Ok(());
         }
         let columns = self.columns(part)?;
+        let held_bytes = filter.heap_bytes() + columns.heap_bytes();
+        part.question.hold(held_bytes)?;
         let mut finder = SlotFinder::new(&columns);
         let (mut mask, mut matching) = (Vec::new(), Vec::new());
         for range in ranges {
             for (bucket, rows) in self.cut(&columns, range) {
                 finder.reset();
                 for block in blocks(rows) {
+                    part.question.next_block()?;
                     let selected = if filter.is_all() {
                         Rows::All(block)
                     } else {
@@ -146,10 +161,12 @@ impl Run<'_> {
                     };
                     if selected.len() > 0 {
                         self.add_rows(&columns, &mut finder, bucket, &selected)?;
+                        part.question.hold(self.groups.new_bytes())?;
                     }
                 }
             }
         }
+        part.question.release(held_bytes);
         Ok(())
     }
 
@@ -248,12 +265,13 @@ impl Run<'_> {
             }
             if let Some((column, numbers, size)) = &columns.distinct[index] {
                 let distinct = &mut self.groups.tallies[index].distinct;
-                let mut at = 0;
+                let (mut at, mut grown) = (0, 0);
                 rows.for_each(|row| {
                     let slot = single.unwrap_or_else(|| self.slots[at] as usize);
-                    distinct[slot].add(numbers[column.codes.get(row) as usize], *size);
+                    grown += distinct[slot].add(numbers[column.codes.get(row) as usize], *size);
                     at += 1;
                 });
+                self.groups.grow(grown);
             }
         }
         Ok(())
@@ -262,6 +280,9 @@ impl Run<'_> {
     /// Adds the gathered numbers to their groups.
     fn add_numbers(&mut self, index: usize, single: Option<usize>) {
         let measured = &self.measured[index];
+        if measured.numbers {
+            self.groups.grow(self.gathered.len() * 8);
+        }
         let tallies = &mut self.groups.tallies[index];
         for (at, value) in self.gathered.iter().enumerate() {
             if value.is_nan() {

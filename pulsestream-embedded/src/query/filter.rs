@@ -246,6 +246,11 @@ impl BoundFilter {
         matches!(self.node, BoundNode::Always(true))
     }
 
+    /// Returns the bytes of the columns it looks at.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.node.heap_bytes()
+    }
+
     /// Clears the rows of a mask that do not match; its first byte is the row `start`.
     pub(crate) fn keep(&mut self, start: usize, mask: &mut [u8]) -> FaultResult<()> {
         self.node.keep(&self.part, start, mask, &mut self.scratch)
@@ -253,6 +258,17 @@ impl BoundFilter {
 }
 
 impl BoundNode {
+    fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Always(_) | Self::Texts { .. } => 0,
+            Self::All(nodes) | Self::Any(nodes) => nodes.iter().map(Self::heap_bytes).sum(),
+            Self::Not(inner) => inner.heap_bytes(),
+            Self::Code { column, .. } => column.heap_bytes(),
+            Self::Table { column, table } => column.heap_bytes() + table.capacity(),
+            Self::Numbers { values, .. } => values.capacity() * 8,
+        }
+    }
+
     fn keep(
         &self,
         part: &Part,

@@ -60,6 +60,7 @@ pub(crate) fn matching_rows(
     let mut filter = plan.bind(part)?;
     let mut mask = Vec::new();
     for block in ranges.into_iter().flat_map(blocks) {
+        part.question.next_block()?;
         mask.clear();
         mask.resize(block.len(), 1);
         filter.keep(block.start, &mut mask)?;
@@ -79,7 +80,10 @@ pub(super) fn count_matching(
     if ranges.is_empty() {
         return Ok(0);
     }
+    part.question.proceed()?;
     let mut filter = plan.bind(part)?;
+    let held_bytes = filter.heap_bytes();
+    part.question.hold(held_bytes)?;
     let mut count = 0;
     let mut mask = Vec::new();
     for rows in ranges {
@@ -88,11 +92,13 @@ pub(super) fn count_matching(
             continue;
         }
         for block in blocks(rows) {
+            part.question.next_block()?;
             mask.clear();
             mask.resize(block.len(), 1);
             filter.keep(block.start, &mut mask)?;
             count += kernels::count(&mask) as u64;
         }
     }
+    part.question.release(held_bytes);
     Ok(count)
 }

@@ -1,6 +1,7 @@
 //! Reading projected columns in order of time.
 
 use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use pulsestream_core::Result;
@@ -15,47 +16,93 @@ use super::search::{Found, Search};
 use crate::error::FaultResult;
 use crate::field::{NumberField, TextField};
 use crate::part::Part;
+use crate::question::{Desk, Question, Size};
 
 /// Starts a scan over parts.
 ///
 /// # Errors
-/// `Invalid` for a scan that makes no sense, and those of reading columns.
-pub(crate) fn scan(parts: Vec<Part>, tenant: TenantId, query: &ScanQuery) -> FaultResult<PartScan> {
+/// `Invalid` for a scan that makes no sense.
+pub(crate) fn scan(
+    parts: Vec<Part>,
+    desk: &Arc<Desk>,
+    size: Size,
+    tenant: TenantId,
+    query: &ScanQuery,
+) -> FaultResult<PartScan> {
     query.validate()?;
     let plan = FilterPlan::new(query.filter.as_ref())?;
-    let search = Search::new(parts, tenant, query.range, plan, Order::OldestFirst, None)?;
-    Ok(PartScan { search, columns: query.columns.clone(), batch_rows: query.batch_rows })
+    let search = Search::new(parts, desk.take(), tenant, query.range, plan, Order::OldestFirst, None);
+    let rest = Rest {
+        search,
+        columns: query.columns.clone(),
+        batch_rows: query.batch_rows,
+        found: Vec::new(),
+        ready: None,
+    };
+    Ok(PartScan { desk: Arc::clone(desk), size, rest: Arc::new(Mutex::new(rest)) })
 }
 
-/// The rows that were there when the scan began.
+/// The rows that were there when the scan began. Each batch is a question with a time of its own; dropping its future loses nothing.
 #[derive(Debug)]
 pub(crate) struct PartScan {
+    desk: Arc<Desk>,
+    size: Size,
+    rest: Arc<Mutex<Rest>>,
+}
+
+/// What is left of a scan.
+#[derive(Debug)]
+struct Rest {
     search: Search,
     columns: Vec<FieldPath>,
     batch_rows: usize,
+    /// Rows of the batch at hand, kept when it is given up in the middle.
+    found: Vec<Found>,
+    /// A batch that nobody has taken yet.
+    ready: Option<ColumnBatch>,
 }
 
 #[async_trait]
 impl EventScan for PartScan {
     async fn next_batch(&mut self) -> Result<Option<ColumnBatch>> {
-        self.read_batch().map_err(|fault| fault.during("event_store.scan"))
+        let rest = Arc::clone(&self.rest);
+        // A batch that was given up and has not noticed yet holds the lock until its next block.
+        let read = move |question: &Arc<Question>| held(&rest).read_batch(question);
+        self.desk.answer(self.size, read).await.map_err(|fault| fault.during("event_store.scan"))?;
+        Ok(held(&self.rest).ready.take())
     }
 }
 
-impl PartScan {
-    fn read_batch(&mut self) -> FaultResult<Option<ColumnBatch>> {
-        let mut found = Vec::new();
-        while found.len() < self.batch_rows {
+fn held(rest: &Mutex<Rest>) -> MutexGuard<'_, Rest> {
+    rest.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Bytes that a value in a batch takes beside its text.
+const VALUE_BYTES: usize = 24;
+
+impl Rest {
+    fn read_batch(&mut self, question: &Arc<Question>) -> FaultResult<()> {
+        if self.ready.is_some() {
+            return Ok(());
+        }
+        self.search.resume(question)?;
+        while self.found.len() < self.batch_rows {
             let Some(one) = self.search.next()? else { break };
-            found.push(one);
+            self.found.push(one);
         }
-        if found.is_empty() {
-            return Ok(None);
+        if self.found.is_empty() {
+            return Ok(());
         }
-        let timestamps = found.iter().map(|one| self.search.time(*one)).collect();
-        let columns =
-            self.columns.iter().map(|path| self.column(path, &found)).collect::<FaultResult<_>>()?;
-        Ok(Some(ColumnBatch { timestamps, columns }))
+        let timestamps = self.found.iter().map(|one| one.time).collect();
+        let mut columns = Vec::with_capacity(self.columns.len());
+        for path in &self.columns {
+            question.next_block()?;
+            question.hold(self.found.len() * VALUE_BYTES)?;
+            columns.push(self.column(path, &self.found)?);
+        }
+        self.found.clear();
+        self.ready = Some(ColumnBatch { timestamps, columns });
+        Ok(())
     }
 
     fn column(&self, path: &FieldPath, found: &[Found]) -> FaultResult<Column> {
@@ -74,7 +121,7 @@ impl PartScan {
                 for (source, indexes) in by_source(found) {
                     let values = self.search.part(source).numbers(path)?;
                     for index in indexes {
-                        numbers[index] = Some(values[found[index].1]).filter(|value| !value.is_nan());
+                        numbers[index] = Some(values[found[index].row]).filter(|value| !value.is_nan());
                     }
                 }
                 return Ok(Column::Numbers(numbers));
@@ -122,13 +169,13 @@ impl PartScan {
                     None => part.rows.ids(&part.cache)?,
                 };
                 for index in indexes {
-                    let text = texts.get(found[index].1)?.and_then(|text| std::str::from_utf8(text).ok());
+                    let text = texts.get(found[index].row)?.and_then(|text| std::str::from_utf8(text).ok());
                     visit(index, &text.map_or(ValueRef::Missing, |text| ValueRef::Text(text.into())));
                 }
             } else {
                 let column = part.dict(path)?;
                 for index in indexes {
-                    visit(index, &column.value(found[index].1));
+                    visit(index, &column.value(found[index].row));
                 }
             }
         }
@@ -139,7 +186,7 @@ impl PartScan {
 /// Groups the indexes of matches by their part.
 fn by_source(found: &[Found]) -> Vec<(usize, Vec<usize>)> {
     let mut grouped: Vec<(usize, Vec<usize>)> = Vec::new();
-    for (index, (source, _)) in found.iter().enumerate() {
+    for (index, Found { source, .. }) in found.iter().enumerate() {
         match grouped.iter_mut().find(|(known, _)| known == source) {
             Some((_, indexes)) => indexes.push(index),
             None => grouped.push((*source, vec![index])),

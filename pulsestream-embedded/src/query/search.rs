@@ -16,6 +16,7 @@ use super::range::{count_matching, rows_in};
 use crate::error::{Fault, FaultResult};
 use crate::field::IntField;
 use crate::part::Part;
+use crate::question::Question;
 
 /// Rows of the first block that is looked at in a part; following blocks grow, so that a page found early costs little and a
 /// rare match does not cost many small steps.
@@ -25,75 +26,112 @@ const LARGEST_BLOCK_ROWS: usize = 16_384;
 /// Matches of all parts, merged in order. Nothing is looked at before it is needed.
 #[derive(Debug)]
 pub(crate) struct Search {
+    question: Arc<Question>,
+    look: Look,
+    sources: Vec<Source>,
+    /// Bytes of the columns at hand.
+    held_bytes: usize,
+}
+
+/// What is looked for.
+#[derive(Debug)]
+struct Look {
+    tenant: TenantId,
+    range: TimeRange,
     plan: FilterPlan,
     order: Order,
-    sources: Vec<SourcePart>,
+    after: Option<Cursor>,
+}
+
+/// A part and how far it was looked at.
+#[derive(Debug)]
+struct Source {
+    part: Part,
+    /// The first instant at which the part may have a row.
+    bound: i64,
+    state: SourceState,
+}
+
+#[derive(Debug)]
+enum SourceState {
+    /// Its times are not loaded yet.
+    Untouched,
+    Open(OpenPart),
+    /// Nothing is left, and its columns are let go.
+    Done,
 }
 
 /// What is left to look at in a part.
 #[derive(Debug)]
-struct SourcePart {
-    part: Part,
+struct OpenPart {
     times: Arc<Vec<i64>>,
     ranges: VecDeque<Range<usize>>,
     /// Rows that match, the next one at the front.
     matches: VecDeque<u32>,
     block_rows: usize,
-    /// Bound when the part is first looked at.
+    /// Bound when the first block is filtered.
     filter: Option<BoundFilter>,
+    held_bytes: usize,
 }
 
-/// A match: index of the part, row.
-pub(crate) type Found = (usize, usize);
+/// A match.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Found {
+    /// Index of the part.
+    pub(crate) source: usize,
+    pub(crate) row: usize,
+    pub(crate) time: Timestamp,
+}
 
 impl Search {
     /// Starts a search.
-    ///
-    /// # Errors
-    /// Those of reading columns.
     pub(crate) fn new(
         parts: Vec<Part>,
+        question: Arc<Question>,
         tenant: TenantId,
         range: TimeRange,
         plan: FilterPlan,
         order: Order,
-        after: Option<&Cursor>,
-    ) -> FaultResult<Self> {
-        let mut sources = Vec::new();
-        for part in parts {
-            let mut ranges = rows_in(&part, tenant, range)?;
-            if ranges.is_empty() {
-                continue;
-            }
-            let times = part.ints(IntField::Timestamp)?;
-            if let Some(cursor) = after {
-                ranges = cut(&part, &times, ranges, order, cursor)?;
-            }
-            let (matches, block_rows) = (VecDeque::new(), FIRST_BLOCK_ROWS);
-            sources.push(SourcePart {
-                part,
-                times,
-                ranges: ranges.into(),
-                matches,
-                block_rows,
-                filter: None,
-            });
+        after: Option<Cursor>,
+    ) -> Self {
+        let look = Look { tenant, range, plan, order, after };
+        let source = |part: Part| {
+            let bound = look.bound(part.rows.time_bounds(tenant)?)?;
+            Some(Source { part, bound, state: SourceState::Untouched })
+        };
+        let sources = parts.into_iter().filter_map(source).collect();
+        Self { question, look, sources, held_bytes: 0 }
+    }
+
+    /// Goes on for another question: each batch of a scan has a time of its own.
+    ///
+    /// # Errors
+    /// `TooLarge` when the columns at hand are too much for it.
+    pub(crate) fn resume(&mut self, question: &Arc<Question>) -> FaultResult<()> {
+        self.question = Arc::clone(question);
+        for source in &mut self.sources {
+            source.part.question = Arc::clone(question);
         }
-        Ok(Self { plan, order, sources })
+        self.question.hold(self.held_bytes)
     }
 
     /// Returns the next match.
     ///
     /// # Errors
-    /// Those of reading columns.
+    /// Those of reading columns, and of the question.
     pub(crate) fn next(&mut self) -> FaultResult<Option<Found>> {
         loop {
             let Some(best) = self.best()? else { return Ok(None) };
             let source = &mut self.sources[best];
-            if let Some(row) = source.matches.pop_front() {
-                return Ok(Some((best, row as usize)));
+            let SourceState::Open(open) = &mut source.state else {
+                self.open(best)?;
+                continue;
+            };
+            if let Some(row) = open.matches.pop_front() {
+                let row = row as usize;
+                return Ok(Some(Found { source: best, row, time: Timestamp::from_micros(open.times[row]) }));
             }
-            source.look(&self.plan, self.order)?;
+            self.look_on(best)?;
         }
     }
 
@@ -102,21 +140,49 @@ impl Search {
         &self.sources[source].part
     }
 
-    /// Returns the time of a match.
-    pub(crate) fn time(&self, (source, row): Found) -> Timestamp {
-        Timestamp::from_micros(self.sources[source].times[row])
+    /// Loads the times of a part and finds the rows to look at.
+    fn open(&mut self, source: usize) -> FaultResult<()> {
+        self.question.proceed()?;
+        let Source { part, state, .. } = &mut self.sources[source];
+        *state = match self.look.open(part)? {
+            None => SourceState::Done,
+            Some(open) => {
+                self.held_bytes += open.held_bytes;
+                self.question.hold(open.held_bytes)?;
+                SourceState::Open(open)
+            }
+        };
+        Ok(())
+    }
+
+    /// Filters the next block of rows of an open part.
+    fn look_on(&mut self, source: usize) -> FaultResult<()> {
+        self.question.next_block()?;
+        let Source { part, state, .. } = &mut self.sources[source];
+        let SourceState::Open(open) = state else { return Ok(()) };
+        let held_before = open.held_bytes;
+        let is_left = open.look(part, &self.look)?;
+        let more = open.held_bytes - held_before;
+        self.held_bytes += more;
+        self.question.hold(more)?;
+        if !is_left {
+            self.held_bytes -= open.held_bytes;
+            self.question.release(open.held_bytes);
+            *state = SourceState::Done;
+        }
+        Ok(())
     }
 
     /// Returns the part whose next row, matching or not yet looked at, comes first.
-    fn best(&mut self) -> FaultResult<Option<usize>> {
+    fn best(&self) -> FaultResult<Option<usize>> {
         let mut best: Option<(usize, i64, bool)> = None;
-        for index in 0..self.sources.len() {
-            let Some((time, is_match)) = self.sources[index].head(self.order) else { continue };
+        for (index, source) in self.sources.iter().enumerate() {
+            let Some((time, is_match)) = source.head(self.look.order) else { continue };
             let Some((other, other_time, other_is_match)) = best else {
                 best = Some((index, time, is_match));
                 continue;
             };
-            let ordering = match self.order {
+            let ordering = match self.look.order {
                 Order::NewestFirst => other_time.cmp(&time),
                 Order::OldestFirst => time.cmp(&other_time),
             };
@@ -138,51 +204,108 @@ impl Search {
     fn id_comes_first(&self, left: usize, right: usize) -> FaultResult<bool> {
         let id = |index: usize| {
             let source = &self.sources[index];
-            let row = source.matches.front().copied().unwrap_or(0) as usize;
+            let row = match &source.state {
+                SourceState::Open(open) => open.matches.front().copied().unwrap_or(0) as usize,
+                SourceState::Untouched | SourceState::Done => 0,
+            };
             read_id(&source.part, row)
         };
         let ordering = id(left)?.cmp(&id(right)?);
-        Ok(match self.order {
+        Ok(match self.look.order {
             Order::NewestFirst => ordering == Ordering::Greater,
             Order::OldestFirst => ordering == Ordering::Less,
         })
     }
 }
 
-impl SourcePart {
-    /// Returns the time of the next row, and whether it is known to match.
-    fn head(&self, order: Order) -> Option<(i64, bool)> {
-        if let Some(row) = self.matches.front() {
-            return Some((self.times[*row as usize], true));
+impl Look {
+    /// Returns the first instant at which a part with these bounds may have a row, `None` when it has none.
+    fn bound(&self, (min, max): (i64, i64)) -> Option<i64> {
+        let (mut first, mut last) =
+            (self.range.start.as_micros(), self.range.end.as_micros().checked_sub(1)?);
+        if let Some(cursor) = &self.after {
+            match self.order {
+                Order::NewestFirst => last = last.min(cursor.timestamp.as_micros()),
+                Order::OldestFirst => first = first.max(cursor.timestamp.as_micros()),
+            }
         }
-        let row = match order {
-            Order::NewestFirst => self.ranges.back()?.end - 1,
-            Order::OldestFirst => self.ranges.front()?.start,
-        };
-        Some((self.times[row], false))
+        let (first, last) = (first.max(min), last.min(max));
+        (first <= last).then_some(match self.order {
+            Order::NewestFirst => last,
+            Order::OldestFirst => first,
+        })
     }
 
-    /// Filters the next block of rows.
-    fn look(&mut self, plan: &FilterPlan, order: Order) -> FaultResult<()> {
+    fn open(&self, part: &Part) -> FaultResult<Option<OpenPart>> {
+        let mut ranges = rows_in(part, self.tenant, self.range)?;
+        if ranges.is_empty() {
+            return Ok(None);
+        }
+        let times = part.ints(IntField::Timestamp)?;
+        if let Some(cursor) = &self.after {
+            ranges = cut(part, &times, ranges, self.order, cursor)?;
+        }
+        let held_bytes = times.capacity() * 8;
+        Ok((!ranges.is_empty()).then(|| OpenPart {
+            times,
+            ranges: ranges.into(),
+            matches: VecDeque::new(),
+            block_rows: FIRST_BLOCK_ROWS,
+            filter: None,
+            held_bytes,
+        }))
+    }
+}
+
+impl Source {
+    /// Returns the time of the next row, and whether it is known to match.
+    fn head(&self, order: Order) -> Option<(i64, bool)> {
+        let open = match &self.state {
+            SourceState::Untouched => return Some((self.bound, false)),
+            SourceState::Done => return None,
+            SourceState::Open(open) => open,
+        };
+        if let Some(row) = open.matches.front() {
+            return Some((open.times[*row as usize], true));
+        }
+        let row = match order {
+            Order::NewestFirst => open.ranges.back().map(|range| range.end - 1),
+            Order::OldestFirst => open.ranges.front().map(|range| range.start),
+        };
+        // A part without a row left ends when it is looked at: at once.
+        let bound = match order {
+            Order::NewestFirst => i64::MAX,
+            Order::OldestFirst => i64::MIN,
+        };
+        Some((row.map_or(bound, |row| open.times[row]), false))
+    }
+}
+
+impl OpenPart {
+    /// Filters the next block of rows; returns whether something is left.
+    fn look(&mut self, part: &Part, look: &Look) -> FaultResult<bool> {
         let mut filter = match self.filter.take() {
             Some(filter) => filter,
-            None => plan.bind(&self.part)?,
+            None => {
+                let filter = look.plan.bind(part)?;
+                self.held_bytes += filter.heap_bytes();
+                filter
+            }
         };
         if filter.is_none() {
-            self.ranges.clear();
-            return Ok(());
+            return Ok(false);
         }
-        let Some(block) = self.next_block(order) else { return Ok(()) };
+        let Some(block) = self.next_block(look.order) else { return Ok(false) };
         let mut mask = vec![1; block.len()];
         filter.keep(block.start, &mut mask)?;
         self.filter = Some(filter);
         let mut rows = Vec::new();
         kernels::collect(&mask, block.start, &mut rows);
-        match order {
+        match look.order {
             Order::NewestFirst => self.matches.extend(rows.into_iter().rev()),
             Order::OldestFirst => self.matches.extend(rows),
         }
-        Ok(())
+        Ok(!self.matches.is_empty() || !self.ranges.is_empty())
     }
 
     fn next_block(&mut self, order: Order) -> Option<Range<usize>> {
@@ -268,8 +391,13 @@ fn read_event(part: &Part, row: usize) -> FaultResult<Event> {
 /// Finds one page.
 ///
 /// # Errors
-/// Those of reading columns.
-pub(crate) fn find(parts: Vec<Part>, tenant: TenantId, query: &FindQuery) -> FaultResult<FindPage> {
+/// Those of reading columns, and of the question.
+pub(crate) fn find(
+    parts: Vec<Part>,
+    question: &Arc<Question>,
+    tenant: TenantId,
+    query: &FindQuery,
+) -> FaultResult<FindPage> {
     let plan = FilterPlan::new(query.filter.as_ref())?;
     let mut total = None;
     if query.count_total {
@@ -279,7 +407,8 @@ pub(crate) fn find(parts: Vec<Part>, tenant: TenantId, query: &FindQuery) -> Fau
         }
         total = Some(count);
     }
-    let mut search = Search::new(parts, tenant, query.range, plan, query.order, query.after.as_ref())?;
+    let (order, after) = (query.order, query.after.clone());
+    let mut search = Search::new(parts, Arc::clone(question), tenant, query.range, plan, order, after);
     for _ in 0..query.skip {
         if search.next()?.is_none() {
             return Ok(FindPage { events: Vec::new(), next: None, total });
@@ -304,14 +433,16 @@ fn read_events(search: &Search, found: &[Found]) -> FaultResult<Vec<Event>> {
     let placeholder = || Fault::corrupt("segment", 0, "a row is no event");
     let mut events: Vec<Option<Event>> = vec![None; found.len()];
     for source in 0..search.sources.len() {
-        let mut mine = found.iter().enumerate().filter(|(_, one)| one.0 == source).peekable();
+        let mut mine = found.iter().enumerate().filter(|(_, one)| one.source == source).peekable();
         if mine.peek().is_none() {
             continue;
         }
         let part = search.part(source);
         let mut records = part.rows.records(&part.cache)?;
-        for (index, (_, row)) in mine {
-            records.visit(*row, &mut |record| {
+        for (index, one) in mine {
+            search.question.proceed()?;
+            records.visit(one.row, &mut |record| {
+                search.question.hold(record.heap_bytes())?;
                 events[index] = record.to_event();
                 Ok(())
             })?;
@@ -330,6 +461,7 @@ pub(crate) fn get(
     let bytes = id.as_str().as_bytes();
     let hash = hasher.hash(tenant, bytes);
     for part in parts.iter().rev() {
+        part.question.proceed()?;
         if let Some(row) = part.rows.find_id(&part.cache, hasher, tenant, bytes, hash)? {
             return read_event(part, row as usize).map(Some);
         }

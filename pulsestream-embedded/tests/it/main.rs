@@ -8,3 +8,4 @@ mod crash;
 mod faults;
 mod format;
 mod key_value;
+mod questions;

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use pulsestream_core::event::{FieldPath, Value};
 use pulsestream_core::query::{AggregateOrder, AggregateQuery, Bucket, Measure, OrderKey};
-use pulsestream_core::time::{TimeRange, Timestamp, format_duration};
+use pulsestream_core::time::{TimeRange, Timestamp};
 use pulsestream_core::{Error, FieldError};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -120,10 +120,7 @@ fn query(app: &App, body: &AggregateIn) -> Answer<AggregateQuery> {
     if range.is_empty() {
         refusals.push(FieldError::new("/range/to", "out_of_range", "must be after from"));
     }
-    if range.span() > settings.max_aggregate_range {
-        let message = format!("must span at most {}", format_duration(settings.max_aggregate_range));
-        refusals.push(FieldError::new("/range", "out_of_range", message));
-    }
+    refusals.extend(settings.refuse_range(range));
     let filter = super::filter(body.filter.as_deref(), "/filter").unwrap_or_else(|field| {
         refusals.push(field);
         None
