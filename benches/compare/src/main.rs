@@ -5,6 +5,7 @@
 //! - `PYTHON`, an interpreter with the packages `duckdb` and `pyarrow`, for DuckDB,
 //! - `EVENTS` for another number of events than 500,000.
 //!
+//! `-- query` asks both our store and DuckDB the questions of a dashboard about 1,000,000 events (or `EVENTS`) of many tenants.
 //! `-- memory` loads `EVENTS` events and says how much memory that took.
 
 mod append;
@@ -12,6 +13,7 @@ mod duckdb;
 mod memory;
 mod ours;
 mod postgres;
+mod query;
 mod rows;
 mod sqlite;
 mod table;
@@ -23,8 +25,9 @@ type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 fn main() -> Outcome<()> {
     match std::env::args().nth(1).as_deref() {
         Some("append") => append::run(),
+        Some("query") => query::run(),
         Some("memory") => memory::run(),
-        _ => Err("say what to compare: append or memory".into()),
+        _ => Err("say what to compare: append, query or memory".into()),
     }
 }
 

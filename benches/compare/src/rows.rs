@@ -71,7 +71,8 @@ pub(crate) fn rows(batches: &[Vec<Event>]) -> Vec<Vec<Row>> {
     batches.iter().map(|batch| batch.iter().map(row).collect()).collect()
 }
 
-fn row(event: &Event) -> Row {
+/// Returns an event as a row of one tenant.
+pub(crate) fn row(event: &Event) -> Row {
     let text = |text: &Option<Text>| text.as_ref().map_or(Cell::Null, |text| Cell::Text(text.to_string()));
     let integer = |number: Option<i64>| number.map_or(Cell::Null, Cell::Integer);
     let size = |size: Option<u64>| integer(size.and_then(|size| i64::try_from(size).ok()));
