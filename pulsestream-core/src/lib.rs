@@ -16,6 +16,7 @@ pub mod ingest;
 pub mod layers;
 pub mod memory;
 pub mod ports;
+pub mod processing;
 pub mod query;
 pub mod settings;
 #[cfg(feature = "testkit")]

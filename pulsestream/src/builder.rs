@@ -25,9 +25,12 @@ use pulsestream_core::ports::key_value::KeyValue;
 use pulsestream_core::ports::live_bus::LiveBus;
 use pulsestream_core::ports::notifier::Notifier;
 use pulsestream_core::ports::outbox::Outbox;
+use pulsestream_core::ports::processor::Processor;
 use pulsestream_core::ports::rate_limiter::RateLimiter;
 use pulsestream_core::ports::rule_engine::RuleEngine;
+use pulsestream_core::processing::{FeedParts, FeedSettings};
 use pulsestream_core::settings::Settings;
+use pulsestream_core::text::Text;
 use tokio::sync::Notify;
 
 use crate::alerting;
@@ -38,6 +41,7 @@ use crate::handle::{Inner, PulseStream};
 use crate::live::{AlertNews, LiveEvents, WatchedAlertStore};
 #[cfg(feature = "notify")]
 use crate::outbound::Outbound;
+use crate::processing;
 use crate::queue;
 use crate::stores::{self, Stores};
 use crate::threads::TokioThreads;
@@ -56,6 +60,7 @@ pub struct Builder {
     rule_engine: Option<Arc<dyn RuleEngine>>,
     notifiers: Vec<Arc<dyn Notifier>>,
     server_channels: Vec<Channel>,
+    processors: Vec<(Text, Arc<dyn Processor>)>,
     #[cfg(feature = "notify")]
     outbound: Outbound,
     runs_background: bool,
@@ -76,6 +81,7 @@ impl Default for Builder {
             rule_engine: None,
             notifiers: Vec::new(),
             server_channels: Vec::new(),
+            processors: Vec::new(),
             #[cfg(feature = "notify")]
             outbound: Outbound::default(),
             runs_background: true,
@@ -281,7 +287,16 @@ impl Builder {
         self
     }
 
-    /// Starts nothing in the background: no rule is evaluated and nothing is delivered by this process.
+    /// Gives every acknowledged event to a processor of the application, from where it was when the name was used last; on many
+    /// nodes each partition to one of them at a time.
+    #[must_use]
+    pub fn with_processor(mut self, name: impl Into<Text>, processor: Arc<dyn Processor>) -> Self {
+        self.processors.push((name.into(), processor));
+        self
+    }
+
+    /// Starts nothing in the background: no rule is evaluated, nothing is delivered and no processor runs in
+    /// this process.
     #[must_use]
     pub fn without_background(mut self) -> Self {
         self.runs_background = false;
@@ -296,6 +311,7 @@ impl Builder {
     pub async fn open(self, url: &str) -> Result<PulseStream> {
         let url: StoreUrl = url.parse()?;
         self.settings.validate()?;
+        processing::check_names(&self.processors)?;
         self.timeouts.as_ref().map_or(Ok(()), TimeoutSettings::validate)?;
         self.retries.as_ref().map_or(Ok(()), RetrySettings::validate)?;
         let env = self.env;
@@ -378,6 +394,21 @@ impl Builder {
             workers.extend(alerting::workers(&parts, processors, &planned));
             let dispatcher = Dispatcher::new(dispatcher, DispatcherSettings::default());
             workers.push(Arc::new(DeliveryWorker::new(dispatcher, planned)));
+            for (name, processor) in self.processors {
+                let feed = FeedParts {
+                    processor,
+                    name,
+                    events: stores.event_store.clone(),
+                    checkpoints: stores.alert_store.clone(),
+                    coordinator: stores.coordinator.clone(),
+                    env: env.clone(),
+                    holder: parts.holder.clone(),
+                };
+                workers.extend(processing::workers(
+                    &feed,
+                    FeedSettings { lease_ttl, ..FeedSettings::default() },
+                ));
+            }
             workers.extend(queue::workers(&ingest, &parts.holder, settings.ingest.queue_workers));
         }
         let background = Background::start(env.clock(), workers);

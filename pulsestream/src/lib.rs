@@ -32,7 +32,9 @@ mod live;
 mod mail;
 #[cfg(feature = "notify")]
 mod outbound;
+mod partition;
 pub mod prelude;
+mod processing;
 mod queue;
 mod rules;
 mod share;

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pulsestream_core::Result;
-use pulsestream_core::alerting::PROCESSOR;
 use pulsestream_core::env::Env;
 use pulsestream_core::ports::coordinator::{Coordinator, Lease};
 use pulsestream_core::ports::event_store::{PARTITIONS, Partition};
@@ -24,6 +23,8 @@ const SEATS: usize = 64;
 pub(crate) struct Share {
     coordinator: Arc<dyn Coordinator>,
     env: Env,
+    /// What the resources of the partitions start with: the name of the processor.
+    processor: Text,
     holder: Text,
     ttl: Duration,
     state: Mutex<State>,
@@ -53,9 +54,20 @@ pub(crate) enum Turn {
 }
 
 impl Share {
-    /// `ttl` is how long a seat outlives its process.
-    pub(crate) fn new(coordinator: Arc<dyn Coordinator>, env: Env, holder: Text, ttl: Duration) -> Self {
-        Self { coordinator, env, holder, ttl, state: Mutex::default() }
+    /// The share of one processor's partitions; `ttl` is how long a seat outlives its process.
+    pub(crate) fn new(
+        coordinator: Arc<dyn Coordinator>,
+        env: Env,
+        processor: Text,
+        holder: Text,
+        ttl: Duration,
+    ) -> Self {
+        Self { coordinator, env, processor, holder, ttl, state: Mutex::default() }
+    }
+
+    /// Returns the name of the processor.
+    pub(crate) fn processor(&self) -> &str {
+        &self.processor
     }
 
     /// Decides about a partition.
@@ -92,11 +104,12 @@ impl Share {
     }
 
     async fn read(&self, state: &mut State) -> Result<()> {
-        let seats = self.coordinator.leases("seat/").await?;
+        let prefix = format!("seat/{}/", self.processor);
+        let seats = self.coordinator.leases(&prefix).await?;
         let resource = match &state.seat {
             Some(seat) => Some(seat.resource.to_string()),
             None => (0..SEATS)
-                .map(|number| format!("seat/{number:02}"))
+                .map(|number| format!("{prefix}{number:02}"))
                 .find(|name| seats.iter().all(|seat| seat.resource.as_str() != name)),
         };
         state.seat = match resource {
@@ -105,7 +118,7 @@ impl Share {
         };
         let others = seats.iter().filter(|seat| seat.holder != self.holder).count();
         state.most = usize::from(PARTITIONS).div_ceil(others + 1);
-        let prefix = format!("{PROCESSOR}/");
+        let prefix = format!("{}/", self.processor);
         let held = self.coordinator.leases(&prefix).await?;
         let others = held.iter().filter(|lease| lease.holder != self.holder);
         state.taken = others.filter_map(|lease| lease.resource.strip_prefix(&prefix)?.parse().ok()).collect();
@@ -115,6 +128,7 @@ impl Share {
 
 #[cfg(test)]
 mod tests {
+    use pulsestream_core::alerting::PROCESSOR;
     use pulsestream_core::at_rest::KeyValueCoordinator;
     use pulsestream_core::env::ManualClock;
     use pulsestream_core::memory::MemoryKeyValue;
@@ -144,7 +158,8 @@ mod tests {
         }
 
         fn node(&self, name: &str) -> Node {
-            let share = Share::new(self.coordinator.clone(), self.env.clone(), name.into(), TTL);
+            let share =
+                Share::new(self.coordinator.clone(), self.env.clone(), PROCESSOR.into(), name.into(), TTL);
             Node { share, leases: vec![None; usize::from(PARTITIONS)] }
         }
 

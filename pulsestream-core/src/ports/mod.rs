@@ -15,6 +15,7 @@ pub mod key_value;
 pub mod live_bus;
 pub mod notifier;
 pub mod outbox;
+pub mod processor;
 pub mod rate_limiter;
 pub mod rule_engine;
 pub mod timer;

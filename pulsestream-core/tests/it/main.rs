@@ -10,3 +10,4 @@ mod dispatcher;
 mod filter;
 mod layers;
 mod memory;
+mod processing;

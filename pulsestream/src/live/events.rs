@@ -10,6 +10,7 @@ use pulsestream_core::memory::MemoryLiveBus;
 use pulsestream_core::ports::alert_store::AlertStore;
 use pulsestream_core::ports::event_store::{EventStore, Partition, Position, TailOptions, TailedEvent};
 use pulsestream_core::ports::live_bus::{LiveBus, LiveMessage, LiveSubscription, LiveTopic};
+use pulsestream_core::processing;
 use pulsestream_core::{Error, ErrorKind, Result};
 use tokio::sync::{Mutex, watch};
 
@@ -82,15 +83,10 @@ impl LiveEvents {
     pub(crate) async fn end_of_log(&self, partition: Partition) -> Result<Position> {
         let known = *lock(&self.reader(partition).head);
         let checkpoint = self.alerts.checkpoint(PROCESSOR, partition).await?;
-        let mut position = checkpoint.map_or(known, |checkpoint| checkpoint.position.max(known));
-        loop {
-            let batch = self.store.tail(partition, position, TailOptions::default()).await?;
-            position = batch.next;
-            if batch.caught_up {
-                self.note(partition, position);
-                return Ok(position);
-            }
-        }
+        let from = checkpoint.map_or(known, |checkpoint| checkpoint.position.max(known));
+        let end = processing::end_of_log(&*self.store, partition, from).await?;
+        self.note(partition, end);
+        Ok(end)
     }
 
     /// Returns a receiver that learns when everything stops.

@@ -11,6 +11,7 @@ mod mail;
 mod nodes;
 #[cfg(feature = "redis")]
 mod outage;
+mod processing;
 #[cfg(all(feature = "postgres", feature = "redis"))]
 mod server;
 #[cfg(all(feature = "postgres", feature = "redis"))]
