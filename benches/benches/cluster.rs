@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use pulsestream::{PulseStream, Tenant, Unlimited};
+use pulsestream_benches::servers::{median, postgres_url, redis_url, spread_id, units_per_second};
 use pulsestream_core::alerting::PROCESSOR;
 use pulsestream_core::event::{Event, Severity};
 use pulsestream_core::id::{EventId, TenantId};
@@ -33,8 +34,7 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
 fn event(ps: &PulseStream) -> Event {
     let number = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-    let id = (u128::from(std::process::id()) << 64 | u128::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let mut event = Event::new(EventId::from_u128(id), "api_call", ps.env().now());
+    let mut event = Event::new(EventId::from_u128(spread_id(number)), "api_call", ps.env().now());
     event.severity = if number.is_multiple_of(50) { Severity::Error } else { Severity::Info };
     event.title = Some("GET /api/v1/orders/{id}".into());
     event.source.service = Some("checkout".into());
@@ -44,29 +44,20 @@ fn event(ps: &PulseStream) -> Event {
 
 /// Single events a second with the callers spread over the nodes.
 async fn rate(nodes: &[PulseStream], tenants: &[TenantId]) -> f64 {
-    let started = nodes[0].env().monotonic();
-    let callers: Vec<_> = (0..CALLERS)
-        .map(|caller| {
-            let ps = nodes[caller % nodes.len()].clone();
-            let tenants: Vec<Tenant> = tenants.iter().map(|tenant| ps.tenant(*tenant)).collect();
-            tokio::spawn(async move {
-                let mut count = 0_u32;
-                for tenant in tenants.iter().cycle().skip(caller) {
-                    if ps.env().monotonic().saturating_sub(started) >= ROUND {
-                        break;
-                    }
-                    tenant.ingest(event(&ps)).await.unwrap();
-                    count += 1;
-                }
-                count
-            })
-        })
-        .collect();
-    let mut total = 0;
-    for caller in callers {
-        total += caller.await.unwrap();
-    }
-    f64::from(total) / nodes[0].env().monotonic().saturating_sub(started).as_secs_f64()
+    units_per_second(ROUND, CALLERS, |caller| {
+        let ps = nodes[caller % nodes.len()].clone();
+        let tenants: Vec<Tenant> = tenants.iter().map(|tenant| ps.tenant(*tenant)).collect();
+        let mut next = caller;
+        move || {
+            let (tenant, event) = (tenants[next % tenants.len()].clone(), event(&ps));
+            next += 1;
+            async move {
+                tenant.ingest(event).await.unwrap();
+                1
+            }
+        }
+    })
+    .await
 }
 
 /// Opens so many nodes and waits until they share the partitions evenly; returns how many each has.
@@ -90,20 +81,9 @@ async fn open(url: &str, count: usize) -> (Vec<PulseStream>, Vec<usize>) {
     }
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
 #[tokio::main]
 async fn main() {
-    let url = |name: &str| std::env::var(name).ok().filter(|url| !url.is_empty());
-    let (Some(postgres), Some(redis)) =
-        (url("PULSESTREAM_TEST_POSTGRES_URL"), url("PULSESTREAM_TEST_REDIS_URL"))
-    else {
-        println!("cluster: the variables of `cargo xtask services` are not set, nothing is measured");
-        return;
-    };
+    let (Some(postgres), Some(redis)) = (postgres_url(), redis_url()) else { return };
     let url = format!("{postgres}?redis={redis}&redis_prefix=bench-{}", std::process::id());
     let outside = PulseStream::builder().without_background().open(&url).await.unwrap();
     let first = outside.env().uuid_v7().unwrap();

@@ -1,5 +1,5 @@
 //! Appends to PostgreSQL: the event store beside hand-written SQL, on one server, in one run, with the same tables, indexes and
-//! identity check. Alternating rounds, the median of each is reported.
+//! identity check, once with and once without the index for text search. Alternating rounds, the median of each is reported.
 //!
 //! `PULSESTREAM_TEST_POSTGRES_URL=postgres://... cargo bench -p pulsestream-benches --bench postgres`
 #![allow(
@@ -8,11 +8,11 @@
     reason = "a bench ends at the first error and prints its table"
 )]
 
-use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use pulsestream_benches::servers::{median, postgres_url, spread_id, units_per_second};
 use pulsestream_core::env::{Clock, Env, SystemClock};
 use pulsestream_core::event::{Event, JsonObject, Severity};
 use pulsestream_core::id::{EventId, TenantId};
@@ -33,9 +33,7 @@ fn batch(size: usize, now: Timestamp) -> Vec<Event> {
     (0..size)
         .map(|_| {
             let number = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-            // Spread like the ids of many clients, not ascending.
-            let id = EventId::from_u128(u128::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835));
-            let mut event = Event::new(id, "api_call", now);
+            let mut event = Event::new(EventId::from_u128(spread_id(number)), "api_call", now);
             event.severity = if number.is_multiple_of(20) { Severity::Error } else { Severity::Info };
             event.title = Some("GET /api/v1/orders/{id}".into());
             event.message = Some(format!("request {number} was answered by the upstream after one retry").into());
@@ -220,25 +218,17 @@ struct Bench {
 impl Bench {
     /// Returns the events per second of `workers` that append batches of `size` for a round.
     async fn round(self: &Arc<Self>, way: Way, size: usize, workers: usize) -> f64 {
-        let start = self.clock.monotonic();
-        let tasks: Vec<_> = (0..workers)
-            .map(|_| {
-                let bench = self.clone();
-                tokio::spawn(async move {
-                    let mut done = 0;
-                    while bench.clock.monotonic() - start < ROUND {
-                        bench.append(way, size).await;
-                        done += size;
-                    }
-                    done
-                })
-            })
-            .collect();
-        let mut done = 0;
-        for task in tasks {
-            done += task.await.unwrap();
-        }
-        done as f64 / (self.clock.monotonic() - start).as_secs_f64()
+        units_per_second(ROUND, workers, |_| {
+            let bench = self.clone();
+            move || {
+                let bench = bench.clone();
+                async move {
+                    bench.append(way, size).await;
+                    size
+                }
+            }
+        })
+        .await
     }
 
     async fn append(&self, way: Way, size: usize) {
@@ -262,12 +252,7 @@ impl Bench {
     }
 }
 
-fn median(mut rates: Vec<f64>) -> f64 {
-    rates.sort_by(f64::total_cmp);
-    rates[rates.len() / 2]
-}
-
-async fn run(url: String) {
+async fn run(url: &str, text_index: bool) {
     let schemas = ["ps_bench_store", "ps_bench_by_hand"];
     let pool = sqlx::postgres::PgPoolOptions::new()
         .max_connections(u32::try_from(CONNECTIONS).unwrap())
@@ -282,7 +267,7 @@ async fn run(url: String) {
                 Ok(())
             })
         })
-        .connect(&url)
+        .connect(url)
         .await
         .unwrap();
     let mut stores = Vec::new();
@@ -291,9 +276,10 @@ async fn run(url: String) {
         let config = PostgresConfig {
             schema: schema.parse().unwrap(),
             max_connections: u32::try_from(CONNECTIONS).unwrap(),
+            text_index,
             ..PostgresConfig::default()
         };
-        stores.push(Postgres::connect(&url, config, Env::system()).await.unwrap());
+        stores.push(Postgres::connect(url, config, Env::system()).await.unwrap());
     }
     let bench = Arc::new(Bench {
         store: stores[0].event_store().await.unwrap(),
@@ -304,6 +290,7 @@ async fn run(url: String) {
     });
     // The partitions of the hand-written side.
     stores[1].event_store().await.unwrap();
+    println!("{} index for text search:", if text_index { "with the" } else { "without an" });
     println!(
         "{:>7} {:>12} | events/s: {:>9} {:>9} {:>9} {:>9} | ours/best by hand",
         "batch", "connections", "ours", "COPY", "UNNEST", "INSERT"
@@ -337,19 +324,10 @@ async fn run(url: String) {
     }
 }
 
-fn block_on<F: Future>(future: F) -> F::Output {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(future)
-}
-
-fn main() {
-    // `cargo test --benches` runs it too, with another flag: then there is nothing to measure.
-    if !std::env::args().any(|argument| argument == "--bench") {
-        return;
-    }
-    match std::env::var("PULSESTREAM_TEST_POSTGRES_URL") {
-        Ok(url) => block_on(run(url)),
-        Err(_) => println!(
-            "NOT RUN: PULSESTREAM_TEST_POSTGRES_URL is not set; `cargo xtask services` starts a server"
-        ),
+#[tokio::main]
+async fn main() {
+    let Some(url) = postgres_url() else { return };
+    for text_index in [true, false] {
+        run(&url, text_index).await;
     }
 }

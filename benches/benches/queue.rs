@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use pulsestream::{PulseStream, Unlimited};
+use pulsestream_benches::servers::{median, postgres_url, redis_url, spread_id, units_per_second};
 use pulsestream_core::event::{Event, JsonObject};
 use pulsestream_core::id::{EventId, TenantId};
 use pulsestream_core::ingest::IngestOptions;
@@ -33,10 +34,7 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 /// About 600 bytes, like an API call with a little payload.
 fn event(ps: &PulseStream) -> Event {
     let number = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-    let start = u128::from(std::process::id()) << 64;
-    // Spread like the ids of many clients, not ascending.
-    let id = (start + u128::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
-    let mut event = Event::new(EventId::from_u128(id), "api_call", ps.env().now());
+    let mut event = Event::new(EventId::from_u128(spread_id(number)), "api_call", ps.env().now());
     event.title = Some("GET /api/v1/orders/{id}".into());
     event.message = Some(format!("request {number} was answered by the upstream after one retry").into());
     event.source.service = Some("checkout".into());
@@ -51,25 +49,17 @@ fn event(ps: &PulseStream) -> Event {
 
 /// Single events a second, from so many callers at once.
 async fn accepts(ps: &PulseStream, tenant: TenantId, callers: usize) -> f64 {
-    let started = ps.env().monotonic();
-    let callers: Vec<_> = (0..callers)
-        .map(|_| {
+    units_per_second(ROUND, callers, |_| {
+        let ps = ps.clone();
+        move || {
             let ps = ps.clone();
-            tokio::spawn(async move {
-                let mut count = 0_u32;
-                while ps.env().monotonic().saturating_sub(started) < ROUND {
-                    ps.ingest().ingest(tenant, event(&ps), IngestOptions::default()).await.unwrap();
-                    count += 1;
-                }
-                count
-            })
-        })
-        .collect();
-    let mut total = 0;
-    for caller in callers {
-        total += caller.await.unwrap();
-    }
-    f64::from(total) / ps.env().monotonic().saturating_sub(started).as_secs_f64()
+            async move {
+                ps.ingest().ingest(tenant, event(&ps), IngestOptions::default()).await.unwrap();
+                1
+            }
+        }
+    })
+    .await
 }
 
 /// Empties the queue with so many workers and returns events a second.
@@ -97,20 +87,9 @@ async fn drain(ps: &PulseStream, workers: usize) -> f64 {
     f64::from(u32::try_from(events).unwrap()) / ps.env().monotonic().saturating_sub(started).as_secs_f64()
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
 #[tokio::main]
 async fn main() {
-    let url = |name: &str| std::env::var(name).ok().filter(|url| !url.is_empty());
-    let (Some(postgres), Some(redis)) =
-        (url("PULSESTREAM_TEST_POSTGRES_URL"), url("PULSESTREAM_TEST_REDIS_URL"))
-    else {
-        println!("queue: the variables of `cargo xtask services` are not set, nothing is measured");
-        return;
-    };
+    let (Some(postgres), Some(redis)) = (postgres_url(), redis_url()) else { return };
     let mut settings = Settings::default();
     settings.ingest.max_queue_events = 10_000_000;
     settings.ingest.max_queue_bytes = 8 << 30;

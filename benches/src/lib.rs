@@ -1,3 +1,4 @@
 //! Benches and side-by-side comparisons.
 
 pub mod rules;
+pub mod servers;

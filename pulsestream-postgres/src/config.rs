@@ -60,10 +60,40 @@ impl From<Identifier> for String {
     }
 }
 
+/// The URL of a server, which may hold a password: it is not shown, and not written.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct ServerUrl(String);
+
+impl ServerUrl {
+    /// Returns the URL with its password.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ServerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ServerUrl(..)")
+    }
+}
+
+impl From<&str> for ServerUrl {
+    fn from(url: &str) -> Self {
+        Self(url.to_owned())
+    }
+}
+
 /// How the backend uses PostgreSQL.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PostgresConfig {
+    /// Where the server itself is, when the URL or the host's pool leads to a pooler that gives each transaction another session, as
+    /// pgbouncer does with `pool_mode = transaction`. Everything then happens within transactions and nothing is left in a
+    /// session; what needs a session of its own, to listen and to ask for the status, connects here. A pool of the host's own
+    /// must be made with `statement_cache_capacity(0)` and `extra_float_digits(None)`.
+    #[serde(skip_serializing)]
+    pub direct_url: Option<ServerUrl>,
     /// The schema that holds the tables; created when it is missing and `migrate` is set.
     pub schema: Identifier,
     /// Most connections of the pool; one more is used to listen. Without effect on a pool of the host's own.
@@ -97,6 +127,7 @@ pub struct PostgresConfig {
 impl Default for PostgresConfig {
     fn default() -> Self {
         Self {
+            direct_url: None,
             schema: Identifier("pulsestream".to_owned()),
             max_connections: 16,
             acquire_timeout: Duration::from_secs(2),
@@ -160,5 +191,13 @@ mod tests {
         assert!(serde_json::from_str::<PostgresConfig>(r#"{"shema": "x"}"#).is_err());
         let wrong = PostgresConfig { max_connections: 0, lock_timeout: Duration::ZERO, ..config };
         assert_eq!(wrong.validate().unwrap_err().fields().len(), 2);
+    }
+
+    #[test]
+    fn the_direct_url_keeps_its_password_to_itself() {
+        let config: PostgresConfig =
+            serde_json::from_str(r#"{"direct_url": "postgres://app:secret@db/shop"}"#).unwrap();
+        assert_eq!(config.direct_url.as_ref().unwrap().expose(), "postgres://app:secret@db/shop");
+        assert!(!format!("{config:?}{}", serde_json::to_string(&config).unwrap()).contains("secret"));
     }
 }

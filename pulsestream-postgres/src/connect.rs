@@ -5,12 +5,15 @@ use std::sync::Arc;
 use pulsestream_core::env::Env;
 use pulsestream_core::error::{Error, ErrorKind, Result};
 use pulsestream_core::ports::event_store::{Durability, PARTITIONS};
+use sqlx::{Executor, PgConnection};
 
 use crate::alert_store::PostgresAlertStore;
 use crate::config::{Identifier, PostgresConfig};
+use crate::connection::Lease;
 use crate::coordinator::PostgresCoordinator;
 use crate::database::{Database, Scope, bound_once, query};
 use crate::document_store::PostgresDocumentStore;
+use crate::error::{Phase, from_sqlx};
 use crate::event_store::PostgresEventStore;
 use crate::identity_store::PostgresIdentityStore;
 use crate::listen::Arrivals;
@@ -38,7 +41,7 @@ impl Postgres {
     ///
     /// # Errors
     /// `Invalid` for a wrong URL or setting, `Unavailable` when the server does not answer, `Unsupported` for a server before
-    /// version 15 and for a schema that is newer than this program, `Forbidden` when `require_rls` is set and the role
+    /// version 15, for a schema that is newer than this program, and for a pooler of transactions without `direct_url`, `Forbidden` when `require_rls` is set and the role
     /// is not subject to row-level security.
     pub async fn connect(url: &str, config: PostgresConfig, env: Env) -> Result<Self> {
         Self::open(Database::with_url(url, config, env)?).await
@@ -54,6 +57,7 @@ impl Postgres {
 
     async fn open(database: Database) -> Result<Self> {
         let database = Arc::new(database);
+        check_sessions(&database).await?;
         check_version(&database).await?;
         migrate(&database).await?;
         let has_text_index = ensure_text_index(&database).await?;
@@ -124,6 +128,42 @@ impl Postgres {
         self.arrivals.close();
         self.database.close().await;
     }
+}
+
+/// Refuses a pooler that gives each transaction another session, when nobody said that there is one: prepared statements and
+/// settings would be lost, and found by others. While one connection is idle and another is within a transaction, both have the
+/// same session then.
+async fn check_sessions(database: &Arc<Database>) -> Result<()> {
+    if !database.has_own_sessions() || database.config().max_connections < 2 {
+        return Ok(());
+    }
+    let (idle, busy) =
+        sessions_of_two(database).await.map_err(|error| from_sqlx(OPERATION, Phase::BeforeCommit, error))?;
+    if idle == busy {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            OPERATION,
+            "the URL leads to a pooler that gives each transaction another session; set `direct_url` to the server itself, \
+             in a URL `direct=postgres://...`",
+        ));
+    }
+    Ok(())
+}
+
+async fn sessions_of_two(database: &Arc<Database>) -> Result<(String, String), sqlx::Error> {
+    async fn session(connection: &mut PgConnection) -> Result<String, sqlx::Error> {
+        let row = connection.fetch_one("select pg_backend_pid()::text").await?;
+        Ok(Columns::new(&row).str()?.to_owned())
+    }
+    let mut idle = Lease::new(database.pool().acquire().await?);
+    let first = session(idle.connection()?).await?;
+    let mut busy = Lease::new(database.pool().acquire().await?);
+    busy.connection()?.execute("begin").await?;
+    let second = session(busy.connection()?).await?;
+    busy.connection()?.execute("rollback").await?;
+    idle.give_back();
+    busy.give_back();
+    Ok((first, second))
 }
 
 async fn check_version(database: &Arc<Database>) -> Result<()> {

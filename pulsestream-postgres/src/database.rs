@@ -47,11 +47,19 @@ enum Mode {
     Write,
 }
 
+/// Whose the pool is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    Us,
+    Host,
+}
+
 /// The connections to one server, and the schema in it.
 pub(crate) struct Database {
     pool: PgPool,
-    /// How to connect beside the pool; `None` when the pool is the host's.
-    options: Option<PgConnectOptions>,
+    owner: Owner,
+    /// How to connect beside the pool, to the server itself; `None` when only the host knows.
+    direct: Option<PgConnectOptions>,
     config: PostgresConfig,
     env: Env,
     closed: AtomicBool,
@@ -68,13 +76,14 @@ impl Database {
     /// Prepares connections to the server at `url`; the first statement connects.
     pub(crate) fn with_url(url: &str, config: PostgresConfig, env: Env) -> Result<Self> {
         config.validate()?;
-        let options = url
-            .parse::<PgConnectOptions>()
-            .map_err(|error| from_sqlx("postgres.connect", Phase::BeforeCommit, error))?
-            .application_name("pulsestream")
-            .disable_statement_logging();
+        let direct = direct_options(&config)?;
+        let is_pooled = direct.is_some();
+        let mut options = connect_options(url)?;
+        if is_pooled {
+            options = options.statement_cache_capacity(0);
+        }
         let suspicion = Arc::new(Suspicion::default());
-        let timeouts = session_timeouts(&config);
+        let timeouts = (!is_pooled).then(|| session_timeouts(&config));
         let (asked, clock) = (suspicion.clone(), env.clone());
         let pool = PgPoolOptions::new()
             .max_connections(config.max_connections)
@@ -83,7 +92,9 @@ impl Database {
             .after_connect(move |connection, _| {
                 let timeouts = timeouts.clone();
                 Box::pin(async move {
-                    connection.execute(AssertSqlSafe(timeouts)).await?;
+                    if let Some(timeouts) = timeouts {
+                        connection.execute(AssertSqlSafe(timeouts)).await?;
+                    }
                     Ok(())
                 })
             })
@@ -92,14 +103,16 @@ impl Database {
                 Box::pin(async move { Ok(!doubtful || connection.ping().await.is_ok()) })
             })
             .connect_lazy_with(options.clone());
-        Ok(Self { pool, options: Some(options), config, env, closed: AtomicBool::new(false), suspicion })
+        let (owner, direct) = (Owner::Us, Some(direct.unwrap_or(options)));
+        Ok(Self { pool, owner, direct, config, env, closed: AtomicBool::new(false), suspicion })
     }
 
     /// Uses a pool of the host's own; `close` leaves it open.
     pub(crate) fn with_pool(pool: PgPool, config: PostgresConfig, env: Env) -> Result<Self> {
         config.validate()?;
+        let direct = direct_options(&config)?;
         let (closed, suspicion) = (AtomicBool::new(false), Arc::default());
-        Ok(Self { pool, options: None, config, env, closed, suspicion })
+        Ok(Self { pool, owner: Owner::Host, direct, config, env, closed, suspicion })
     }
 
     pub(crate) fn config(&self) -> &PostgresConfig {
@@ -116,7 +129,7 @@ impl Database {
 
     /// Returns a pool for connections that are held for long, so that they do not take one from the others.
     pub(crate) fn pool_for_listening(&self) -> PgPool {
-        match &self.options {
+        match &self.direct {
             None => self.pool.clone(),
             Some(options) => PgPoolOptions::new()
                 .max_connections(1)
@@ -125,10 +138,19 @@ impl Database {
         }
     }
 
-    /// Whether a statement outside of a transaction commits by itself for certain. A connection of the host's own may come with
-    /// a transaction that the host left open.
-    pub(crate) fn has_own_pool(&self) -> bool {
-        self.options.is_some()
+    /// Whether a session stays ours from one transaction to the next. Behind a pooler it does not, and a connection of the host's
+    /// own may come with a transaction that the host left open, so that a statement would not commit by itself.
+    pub(crate) fn has_own_sessions(&self) -> bool {
+        self.owner == Owner::Us && !self.is_pooled()
+    }
+
+    /// Whether each transaction may run in another session.
+    pub(crate) fn is_pooled(&self) -> bool {
+        self.config.direct_url.is_some()
+    }
+
+    pub(crate) fn pool(&self) -> &PgPool {
+        &self.pool
     }
 
     pub(crate) fn ensure_open(&self, operation: &'static str) -> Result<()> {
@@ -144,7 +166,7 @@ impl Database {
 
     pub(crate) async fn close(&self) {
         self.closed.store(true, Ordering::Release);
-        if self.options.is_some() {
+        if self.owner == Owner::Us {
             self.pool.close().await;
         }
     }
@@ -268,9 +290,12 @@ impl Database {
 
     /// Takes a connection and opens a transaction on it, passing over connections that died in the pool.
     async fn begin(&self, mode: Mode) -> Result<Lease, sqlx::Error> {
-        let statement = match mode {
-            Mode::Read => "begin isolation level repeatable read, read only",
-            Mode::Write => "begin isolation level read committed, read write",
+        // The client library names its prepared statements, and others that had the session before used the same names.
+        let statement = match (mode, self.is_pooled()) {
+            (Mode::Read, false) => "begin isolation level repeatable read, read only",
+            (Mode::Write, false) => "begin isolation level read committed, read write",
+            (Mode::Read, true) => "begin isolation level repeatable read, read only; deallocate all",
+            (Mode::Write, true) => "begin isolation level read committed, read write; deallocate all",
         };
         let mut dead = 0;
         loop {
@@ -297,14 +322,15 @@ impl Database {
             Scope::Tenant(tenant) => (tenant.to_string(), ""),
             Scope::Processor => (String::new(), "on"),
         };
-        let settings = if self.has_own_pool() {
+        let settings = if self.has_own_sessions() {
             query("select set_config('pulsestream.tenant', $1, true), set_config('pulsestream.processor', $2, true)")
                 .bind(Param::text(&tenant))
                 .bind(Param::text(processor))
         } else {
             query(
                 "select set_config('pulsestream.tenant', $1, true), set_config('pulsestream.processor', $2, true), \
-                 set_config('statement_timeout', $3, true), set_config('lock_timeout', $4, true)",
+                 set_config('statement_timeout', $3, true), set_config('lock_timeout', $4, true), \
+                 set_config('idle_in_transaction_session_timeout', $3, true)",
             )
             .bind(Param::text(&tenant))
             .bind(Param::text(processor))
@@ -372,7 +398,7 @@ impl Database {
     {
         self.ensure_open(operation)?;
         let before = move |error| from_sqlx(operation, Phase::BeforeCommit, error);
-        let (options, pool) = (self.options.clone(), self.pool.clone());
+        let (options, pool) = (self.direct.clone(), self.pool.clone());
         let limit = self.config.acquire_timeout;
         in_task(operation, async move {
             let Some(options) = options else {
@@ -419,6 +445,20 @@ pub(crate) fn bound_once(
     params: &[Param],
 ) -> sqlx::query::Query<'static, Postgres, sqlx::postgres::PgArguments> {
     bound(Arc::from(sql), params).persistent(false)
+}
+
+fn connect_options(url: &str) -> Result<PgConnectOptions> {
+    Ok(url
+        .parse::<PgConnectOptions>()
+        .map_err(|error| from_sqlx("postgres.connect", Phase::BeforeCommit, error))?
+        .application_name("pulsestream")
+        // Poolers refuse it, and the default of the server is as exact.
+        .extra_float_digits(None)
+        .disable_statement_logging())
+}
+
+fn direct_options(config: &PostgresConfig) -> Result<Option<PgConnectOptions>> {
+    config.direct_url.as_ref().map(|url| connect_options(url.expose())).transpose()
 }
 
 fn session_timeouts(config: &PostgresConfig) -> String {

@@ -147,6 +147,11 @@ fn meaning_of(code: &str) -> (ErrorKind, &'static str, Option<Retry>) {
         "23502" | "23514" | "23P01" => (Kind::Invalid, "a constraint of the schema refuses the value", None),
         "42501" => (Kind::Forbidden, "the database role lacks a privilege", None),
         "28000" | "28P01" => (Kind::Unauthenticated, "the server refuses the role or its password", None),
+        "26000" | "42P05" => (
+            Kind::Unsupported,
+            "a prepared statement belongs to another session: behind a pooler of transactions set `direct_url`",
+            None,
+        ),
         "3D000" => (Kind::NotFound, "the database does not exist", None),
         "3F000" | "42P01" | "42703" | "42883" => (
             Kind::Unsupported,
@@ -196,6 +201,7 @@ mod tests {
             ("42501", Kind::Forbidden, false),
             ("28P01", Kind::Unauthenticated, false),
             ("42P01", Kind::Unsupported, false),
+            ("42P05", Kind::Unsupported, false),
             ("54001", Kind::TooLarge, false),
             ("XX001", Kind::Corrupt, false),
             ("XX000", Kind::Internal, false),

@@ -31,7 +31,7 @@ mod sql;
 mod wire;
 
 pub use alert_store::PostgresAlertStore;
-pub use config::{Identifier, PostgresConfig};
+pub use config::{Identifier, PostgresConfig, ServerUrl};
 pub use connect::Postgres;
 pub use coordinator::PostgresCoordinator;
 pub use document_store::PostgresDocumentStore;

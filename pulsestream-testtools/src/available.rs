@@ -30,6 +30,10 @@ pub const POSTGRES: Program = Program {
     versioned: Some("/usr/lib/postgresql"),
 };
 
+/// pgbouncer, a pooler of connections to PostgreSQL.
+pub const PGBOUNCER: Program =
+    Program { names: &["pgbouncer"], companions: &[], package: "pgbouncer", versioned: None };
+
 /// Returns the URL of a server that the environment names, for example in `PULSESTREAM_TEST_REDIS_URL`.
 ///
 /// Without one it prints one loud line for each variable and returns nothing.
@@ -56,7 +60,9 @@ pub fn server_url(variable: &str) -> Option<String> {
 #[track_caller]
 pub fn find_program(program: &Program) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = versions(program.versioned).into_iter().chain(std::env::split_paths(&path));
+    // Debian keeps daemons in a folder that is only in root's `PATH`.
+    let daemons = std::iter::once(PathBuf::from("/usr/sbin"));
+    let folders = versions(program.versioned).into_iter().chain(std::env::split_paths(&path)).chain(daemons);
     let found = folders.into_iter().find_map(|folder| {
         let is_complete = program.companions.iter().all(|name| folder.join(name).is_file());
         let mut servers = program.names.iter().map(|name| folder.join(name));

@@ -3,6 +3,7 @@
 //! - [`FaultProxy`] stands between a client and a real server and adds latency, cuts, resets, silence or a narrow line.
 //! - [`RedisServer`] and [`PostgresServer`] start a real server on a free port with a folder of its own, and can be killed,
 //!   stopped and started again on the same port with the same data.
+//! - [`PgbouncerServer`] stands between a client and PostgreSQL and lends sessions for one transaction.
 //! - [`server_url`] and [`find_program`] say loudly what is missing, and fail in CI instead of skipping.
 //! - [`eventually`] waits for a condition instead of for time.
 //!
@@ -28,8 +29,9 @@ mod proxy;
 mod servers;
 mod wait;
 
-pub use available::{POSTGRES, Program, REDIS, find_program, server_url};
+pub use available::{PGBOUNCER, POSTGRES, Program, REDIS, find_program, server_url};
 pub use proxy::{Direction, FaultProxy};
+pub use servers::pgbouncer::PgbouncerServer;
 pub use servers::postgres::{PostgresServer, StopMode};
 pub use servers::redis::RedisServer;
 pub use wait::{eventually, eventually_async};

@@ -183,18 +183,21 @@ async fn open_primary(
             Ok(())
         }
         PrimaryStore::Folder(path) => open_folder(stores, path, settings, env).await,
-        PrimaryStore::Postgres(place) => open_postgres(stores, place, url.schema.as_deref(), env).await,
+        PrimaryStore::Postgres(place) => open_postgres(stores, place, url, env).await,
     }
 }
 
 /// Connects to PostgreSQL, which keeps everything that was not given.
 #[cfg(feature = "postgres")]
-async fn open_postgres(stores: &mut Stores, url: &str, schema: Option<&str>, env: &Env) -> Result<()> {
+async fn open_postgres(stores: &mut Stores, place: &str, url: &StoreUrl, env: &Env) -> Result<()> {
     let mut config = stores.postgres_config.take().unwrap_or_default();
-    if let Some(schema) = schema {
+    if let Some(schema) = &url.schema {
         config.schema = schema.parse()?;
     }
-    let postgres = pulsestream_postgres::Postgres::connect(url, config, env.clone()).await?;
+    if let Some(direct) = &url.direct {
+        config.direct_url = Some(direct.as_str().into());
+    }
+    let postgres = pulsestream_postgres::Postgres::connect(place, config, env.clone()).await?;
     if stores.event_store.is_none() {
         stores.event_store = Some(postgres.event_store().await?);
     }
@@ -210,7 +213,7 @@ async fn open_postgres(stores: &mut Stores, url: &str, schema: Option<&str>, env
 }
 
 #[cfg(not(feature = "postgres"))]
-async fn open_postgres(_stores: &mut Stores, _url: &str, _schema: Option<&str>, _env: &Env) -> Result<()> {
+async fn open_postgres(_stores: &mut Stores, _place: &str, _url: &StoreUrl, _env: &Env) -> Result<()> {
     Err(without_backend("postgres"))
 }
 

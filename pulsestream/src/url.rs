@@ -13,6 +13,7 @@ use pulsestream_core::{Error, Result};
 /// | `./events`, `file:/var/lib/events` | a folder on disk |
 /// | `postgres://user@host/db` | PostgreSQL |
 /// | the same with `?schema=shop` | in a schema of its own; `pulsestream` otherwise |
+/// | or with `?direct=postgres://user@host/db` | through a pooler of transactions; `direct` is the server itself |
 /// | any of them with `?redis=redis://host` | and Redis for rate limits, cache and live bus |
 /// | and with `&redis_prefix=shop` | under a key prefix of its own |
 /// | and with `&queue=redis` | and an ingest queue in that Redis in front of the store |
@@ -22,6 +23,8 @@ pub struct StoreUrl {
     pub primary: PrimaryStore,
     /// The schema in PostgreSQL, when it is not `pulsestream`.
     pub schema: Option<String>,
+    /// URL of the PostgreSQL itself, when the primary one leads to a pooler that gives each transaction another session.
+    pub direct: Option<String>,
     /// URL of a Redis, when one is used.
     pub redis: Option<String>,
     /// What the keys in that Redis start with, when it is not `pulsestream`: applications that share a Redis need one each.
@@ -88,7 +91,7 @@ impl FromStr for StoreUrl {
 
     fn from_str(text: &str) -> Result<Self> {
         let refuse = |message: &str| Err(Error::invalid("store_url.parse", "", "invalid_store_url", message));
-        let Parts { main, schema, redis, redis_prefix, queue } = take_parts(text.trim())?;
+        let Parts { main, schema, direct, redis, redis_prefix, queue } = take_parts(text.trim())?;
         let primary = match main.split_once(':') {
             _ if main.is_empty() => {
                 return refuse(
@@ -110,10 +113,10 @@ impl FromStr for StoreUrl {
             }
             _ => PrimaryStore::Folder(PathBuf::from(main)),
         };
-        if schema.is_some() && !matches!(primary, PrimaryStore::Postgres(_)) {
-            return refuse("schema= is for postgres:// only");
+        if (schema.is_some() || direct.is_some()) && !matches!(primary, PrimaryStore::Postgres(_)) {
+            return refuse("schema= and direct= are for postgres:// only");
         }
-        Ok(Self { primary, schema, redis, redis_prefix, queue })
+        Ok(Self { primary, schema, direct, redis, redis_prefix, queue })
     }
 }
 
@@ -122,12 +125,13 @@ impl FromStr for StoreUrl {
 struct Parts {
     main: String,
     schema: Option<String>,
+    direct: Option<String>,
     redis: Option<String>,
     redis_prefix: Option<String>,
     queue: bool,
 }
 
-/// Takes `schema=NAME`, `redis=URL`, `redis_prefix=NAME` and `queue=redis` out of the query of a URL.
+/// Takes `schema=NAME`, `direct=URL`, `redis=URL`, `redis_prefix=NAME` and `queue=redis` out of the query of a URL.
 fn take_parts(text: &str) -> Result<Parts> {
     let refuse =
         |message: &'static str| Err(Error::invalid("store_url.parse", "", "invalid_store_url", message));
@@ -137,6 +141,7 @@ fn take_parts(text: &str) -> Result<Parts> {
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         match pair.split_once('=') {
             Some(("schema", value)) => parts.schema = Some(percent_decode(value)),
+            Some(("direct", value)) => parts.direct = Some(percent_decode(value)),
             Some(("redis", value)) => parts.redis = Some(percent_decode(value)),
             Some(("redis_prefix", value)) => parts.redis_prefix = Some(percent_decode(value)),
             Some(("queue", "redis")) => parts.queue = true,
@@ -198,6 +203,10 @@ mod tests {
         let url = parse("postgres://h/d?schema=shop&sslmode=require");
         assert_eq!(url.primary, PrimaryStore::Postgres("postgres://h/d?sslmode=require".into()));
         assert_eq!(url.schema.as_deref(), Some("shop"));
+        assert_eq!(
+            parse("postgres://pooler/d?direct=postgres%3A%2F%2Fu%3Ap%40h%2Fd").direct.as_deref(),
+            Some("postgres://u:p@h/d")
+        );
         let url = parse("postgres://h/d?queue=redis&redis=redis://r&redis_prefix=shop");
         assert!(url.queue);
         assert_eq!(url.redis_prefix.as_deref(), Some("shop"));
@@ -212,6 +221,7 @@ mod tests {
             ("x?redis=y", "redis://"),
             ("x?queue=redis", "redis=redis://host"),
             ("x?schema=shop", "postgres://"),
+            ("x?direct=postgres://h", "postgres://"),
             ("x?redis_prefix=a", "redis=redis://host"),
             ("x?redis=redis://h&queue=disk", "queue=redis"),
         ] {
@@ -222,7 +232,7 @@ mod tests {
 
     #[test]
     fn passwords_are_not_shown() {
-        let shown = format!("{:?}", parse("postgres://u:secret@h/d?password=secret&redis=redis://:secret@r"));
+        let shown = format!("{:?}", parse("postgres://u:secret@h/d?password=secret&direct=postgres://u:secret@h&redis=redis://:secret@r"));
         assert!(!shown.contains("secret"), "{shown}");
     }
 }

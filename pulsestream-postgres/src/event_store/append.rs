@@ -12,7 +12,7 @@ use pulsestream_core::time::Timestamp;
 use sqlx::postgres::PgRow;
 
 use super::PostgresEventStore;
-use crate::database::{Scope, bound};
+use crate::database::{Scope, bound, bound_once};
 use crate::error::{Fault, Phase, from_sqlx};
 use crate::event_row::{COLUMNS, EventArrays, column_list, refusal};
 use crate::listen::{events_channel, events_payload};
@@ -115,10 +115,9 @@ impl PostgresEventStore {
         drop(events);
         for Chunk { sql, params, timestamps } in chunks {
             self.prepare_partitions(&timestamps).await;
-            let rows = if self.database.has_own_pool() {
+            let rows = if self.database.has_own_sessions() {
                 self.database.statement(OPERATION, sql, params).await?
             } else {
-                // A connection of the host may come inside a transaction that the host forgot: then nothing commits by itself.
                 self.database
                     .write(OPERATION, Scope::Tenant(tenant), move |connection| {
                         let statement = bound(sql.clone(), &params);
@@ -148,13 +147,14 @@ impl PostgresEventStore {
         let failed = |error| Fault::Sql(error).into_error(OPERATION, Phase::BeforeCommit);
         let Prepared { mut outcomes, chunks } = prepare(&self.append_sql, tenant, &events)?;
         for chunk in chunks {
-            let statement = bound(chunk.sql.clone(), &chunk.params);
+            // A name that stays in the session would meet another of the same name behind a pooler.
+            let statement = bound(chunk.sql.clone(), &chunk.params).persistent(!self.database.is_pooled());
             let rows = statement.fetch_all(&mut **transaction).await.map_err(failed)?;
             mark_stored(&mut outcomes, &rows).map_err(failed)?;
         }
         let channel = Param::text(&events_channel(self.schema()));
         let payload = Param::text(&events_payload(Partition::of(tenant)));
-        bound(Arc::from("select pg_notify($1, $2)"), &[channel, payload])
+        bound_once("select pg_notify($1, $2)".to_owned(), &[channel, payload])
             .execute(&mut **transaction)
             .await
             .map_err(failed)?;

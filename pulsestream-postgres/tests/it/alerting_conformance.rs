@@ -10,19 +10,25 @@ use pulsestream_core::ports::outbox::Outbox;
 use pulsestream_core::testkit::{AlertStoreHarness, BoxFuture, OutboxHarness};
 use pulsestream_postgres::Identifier;
 
-use crate::support::{config, connect_as_app, fresh_schema, url, with_server};
+use crate::pooler::Route;
+use crate::support::fresh_schema;
 
 type Stores = (Arc<dyn AlertStore>, Arc<dyn Outbox>);
 
 /// Remembers which schema a store was opened in, to open it again.
-#[derive(Debug, Default)]
-struct Harness {
+#[derive(Debug)]
+pub(crate) struct Alerting {
+    route: Route,
     schemas: Mutex<HashMap<usize, Identifier>>,
 }
 
-impl Harness {
+impl Alerting {
+    pub(crate) fn over(route: Route) -> Self {
+        Self { route, schemas: Mutex::default() }
+    }
+
     async fn open_in(&self, schema: Identifier) -> Stores {
-        let postgres = connect_as_app(&url().unwrap(), config(schema.clone())).await;
+        let postgres = self.route.connect_as_app(schema.clone()).await;
         let stores: Stores = (postgres.alert_store(), postgres.outbox());
         self.schemas.lock().unwrap().insert(address(&stores), schema);
         stores
@@ -34,7 +40,7 @@ fn address((alerts, _): &Stores) -> usize {
 }
 
 #[async_trait]
-impl AlertStoreHarness for Harness {
+impl AlertStoreHarness for Alerting {
     async fn open(&self) -> Stores {
         self.open_in(fresh_schema()).await
     }
@@ -46,29 +52,29 @@ impl AlertStoreHarness for Harness {
     }
 
     fn block_on(&self, future: BoxFuture<'static, ()>) {
-        with_server(|_| future);
+        self.route.run(future);
     }
 }
 
 #[async_trait]
-impl OutboxHarness for Harness {
+impl OutboxHarness for Alerting {
     async fn open(&self) -> Arc<dyn Outbox> {
         self.open_in(fresh_schema()).await.1
     }
 
     fn block_on(&self, future: BoxFuture<'static, ()>) {
-        with_server(|_| future);
+        self.route.run(future);
     }
 }
 
 mod alert_store {
-    use super::Harness;
+    use super::{Alerting, Route};
 
-    pulsestream_core::alert_store_conformance!(Harness::default());
+    pulsestream_core::alert_store_conformance!(Alerting::over(Route::Direct));
 }
 
 mod outbox {
-    use super::Harness;
+    use super::{Alerting, Route};
 
-    pulsestream_core::outbox_conformance!(Harness::default());
+    pulsestream_core::outbox_conformance!(Alerting::over(Route::Direct));
 }

@@ -16,15 +16,16 @@ use pulsestream_core::testkit::{
 };
 use pulsestream_postgres::Identifier;
 
-use crate::support::{config, connect_as_app, fresh_schema, url, with_server};
+use crate::pooler::Route;
+use crate::support::fresh_schema;
 
 #[derive(Debug)]
-struct Leases;
+pub(crate) struct Leases(pub(crate) Route);
 
 #[async_trait]
 impl CoordinatorHarness for Leases {
     async fn open(&self) -> Arc<dyn Coordinator> {
-        connect_as_app(&url().unwrap(), config(fresh_schema())).await.coordinator()
+        self.0.connect_as_app(fresh_schema()).await.coordinator()
     }
 
     /// The server keeps the time.
@@ -37,88 +38,92 @@ impl CoordinatorHarness for Leases {
     }
 
     fn block_on(&self, future: BoxFuture<'static, ()>) {
-        with_server(|_| future);
+        self.0.run(future);
     }
 }
 
 mod coordinator {
-    use super::Leases;
+    use super::{Leases, Route};
 
-    pulsestream_core::coordinator_conformance!(Leases);
+    pulsestream_core::coordinator_conformance!(Leases(Route::Direct));
 }
 
 #[derive(Debug)]
-struct Documents;
+pub(crate) struct Documents(pub(crate) Route);
 
 #[async_trait]
 impl DocumentStoreHarness for Documents {
     async fn open(&self) -> Arc<dyn DocumentStore> {
-        connect_as_app(&url().unwrap(), config(fresh_schema())).await.document_store()
+        self.0.connect_as_app(fresh_schema()).await.document_store()
     }
 
     fn block_on(&self, future: BoxFuture<'static, ()>) {
-        with_server(|_| future);
+        self.0.run(future);
     }
 }
 
 mod document_store {
-    use super::Documents;
+    use super::{Documents, Route};
 
-    pulsestream_core::document_store_conformance!(Documents);
+    pulsestream_core::document_store_conformance!(Documents(Route::Direct));
 }
 
 #[derive(Debug)]
-struct Live;
+pub(crate) struct Live(pub(crate) Route);
 
 #[async_trait]
 impl LiveBusHarness for Live {
     async fn open(&self) -> Arc<dyn LiveBus> {
-        let postgres = connect_as_app(&url().unwrap(), config(fresh_schema())).await;
+        let postgres = self.0.connect_as_app(fresh_schema()).await;
         postgres.live_bus(self.capacity()).await.unwrap()
     }
 
     fn block_on(&self, future: BoxFuture<'static, ()>) {
-        with_server(|_| future);
+        self.0.run(future);
     }
 }
 
 mod live_bus {
-    use super::Live;
+    use super::{Live, Route};
 
-    pulsestream_core::live_bus_conformance!(Live);
+    pulsestream_core::live_bus_conformance!(Live(Route::Direct));
 }
 
 #[derive(Debug)]
-struct Identities;
+pub(crate) struct Identities(pub(crate) Route);
 
 #[async_trait]
 impl IdentityStoreHarness for Identities {
     async fn open(&self) -> Arc<dyn IdentityStore> {
-        connect_as_app(&url().unwrap(), config(fresh_schema())).await.identity_store()
+        self.0.connect_as_app(fresh_schema()).await.identity_store()
     }
 
     fn block_on(&self, future: BoxFuture<'static, ()>) {
-        with_server(|_| future);
+        self.0.run(future);
     }
 }
 
 mod identity_store {
-    use super::Identities;
+    use super::{Identities, Route};
 
-    pulsestream_core::identity_store_conformance!(Identities);
+    pulsestream_core::identity_store_conformance!(Identities(Route::Direct));
 }
 
 /// Remembers which schema a store was opened in, to open it again.
-#[derive(Debug, Default)]
-struct Harness {
+#[derive(Debug)]
+pub(crate) struct Events {
+    route: Route,
     schemas: Mutex<HashMap<usize, Identifier>>,
 }
 
-impl Harness {
+impl Events {
+    pub(crate) fn over(route: Route) -> Self {
+        Self { route, schemas: Mutex::default() }
+    }
+
     async fn open_in(&self, schema: Identifier) -> Arc<dyn EventStore> {
-        let url = url().unwrap();
-        let store: Arc<dyn EventStore> =
-            connect_as_app(&url, config(schema.clone())).await.event_store().await.unwrap();
+        let postgres = self.route.connect_as_app(schema.clone()).await;
+        let store: Arc<dyn EventStore> = postgres.event_store().await.unwrap();
         self.schemas.lock().unwrap().insert(address(&store), schema);
         store
     }
@@ -129,7 +134,7 @@ fn address(store: &Arc<dyn EventStore>) -> usize {
 }
 
 #[async_trait]
-impl EventStoreHarness for Harness {
+impl EventStoreHarness for Events {
     async fn open(&self) -> Arc<dyn EventStore> {
         self.open_in(fresh_schema()).await
     }
@@ -141,12 +146,12 @@ impl EventStoreHarness for Harness {
     }
 
     fn block_on(&self, future: BoxFuture<'static, ()>) {
-        with_server(|_| future);
+        self.route.run(future);
     }
 }
 
 mod event_store {
-    use super::Harness;
+    use super::{Events, Route};
 
-    pulsestream_core::event_store_conformance!(Harness::default());
+    pulsestream_core::event_store_conformance!(Events::over(Route::Direct));
 }

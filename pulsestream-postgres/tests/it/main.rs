@@ -12,6 +12,7 @@ mod isolation;
 mod live;
 mod migrations;
 mod mutant;
+mod pooler;
 mod proxy;
 mod retention;
 mod support;

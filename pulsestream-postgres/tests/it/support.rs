@@ -64,21 +64,29 @@ pub(crate) async fn connect(url: &str, config: PostgresConfig) -> Postgres {
     Postgres::connect(url, config, Env::system()).await.unwrap()
 }
 
-/// Migrates as the owner and connects as a role that owns nothing, so that row-level security holds.
-pub(crate) async fn connect_as_app(url: &str, config: PostgresConfig) -> Postgres {
+/// The role of applications, which owns nothing.
+pub(crate) const APP_ROLE: &str = "ps_test_app";
+
+/// Makes the schema as the owner, with what the role of applications needs.
+pub(crate) async fn migrate_for_app(url: &str, config: PostgresConfig) {
     static MADE: tokio::sync::OnceCell<()> = tokio::sync::OnceCell::const_new();
-    const ROLE: &str = "ps_test_app";
     MADE.get_or_init(|| async {
         let sql = format!(
-            "do $$ begin create role {ROLE} login password '{ROLE}'; exception when duplicate_object then null; end $$"
+            "do $$ begin create role {APP_ROLE} login password '{APP_ROLE}'; \
+             exception when duplicate_object then null; end $$"
         );
         execute(&mut direct(url).await, &sql).await;
     })
     .await;
-    let as_owner = PostgresConfig { app_role: Some(ROLE.parse().unwrap()), ..config.clone() };
+    let as_owner = PostgresConfig { app_role: Some(APP_ROLE.parse().unwrap()), ..config };
     connect(url, as_owner).await.close().await;
+}
+
+/// Migrates as the owner and connects as a role that owns nothing, so that row-level security holds.
+pub(crate) async fn connect_as_app(url: &str, config: PostgresConfig) -> Postgres {
+    migrate_for_app(url, config.clone()).await;
     let as_app = PostgresConfig { migrate: false, require_rls: true, ..config };
-    connect(&url_as(url, ROLE, ROLE), as_app).await
+    connect(&url_as(url, APP_ROLE, APP_ROLE), as_app).await
 }
 
 /// Returns the URL for another role.

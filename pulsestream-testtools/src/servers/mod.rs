@@ -1,5 +1,6 @@
 //! Real servers, each with a folder and a port of its own.
 
+pub(crate) mod pgbouncer;
 pub(crate) mod postgres;
 pub(crate) mod redis;
 

@@ -51,9 +51,9 @@ pub struct PostgresServer {
 
 /// A user that is not root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Account {
-    user: u32,
-    group: u32,
+pub(super) struct Account {
+    pub(super) user: u32,
+    pub(super) group: u32,
 }
 
 impl PostgresServer {
@@ -224,7 +224,7 @@ impl Drop for PostgresServer {
 
 /// The user to run as, when this process is root's.
 #[allow(clippy::disallowed_methods, reason = "the list of the machine's users is small")]
-fn other_account(own: &Path) -> Result<Option<Account>> {
+pub(super) fn other_account(own: &Path) -> Result<Option<Account>> {
     if std::fs::metadata(own)?.uid() != 0 {
         return Ok(None);
     }

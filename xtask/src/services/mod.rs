@@ -87,12 +87,32 @@ pub(crate) fn keep() -> Result<()> {
     let folder = Folder::create()?;
     let _postgres = obtain(&postgres::SERVER, &folder)?;
     let _redis = obtain(&redis::SERVER, &folder)?;
+    obtain_program(&PGBOUNCER, &folder)?;
     if announce(READY) {
         // Nobody writes: the call returns when the other side is gone.
         let _ = std::io::stdin().read(&mut [0; 1]);
     }
     Ok(())
 }
+
+/// A program that tests start themselves, before a server.
+struct Tool {
+    label: &'static str,
+    package: &'static str,
+    programs: locate::Programs,
+}
+
+const PGBOUNCER: Tool = Tool {
+    label: "pgbouncer",
+    package: "pgbouncer",
+    programs: locate::Programs {
+        servers: &["pgbouncer"],
+        companions: &[],
+        version_after: "PgBouncer ",
+        oldest_major: 1,
+        folders: || vec![PathBuf::from("/usr/sbin")],
+    },
+};
 
 /// A kind of server.
 struct Server {
@@ -130,15 +150,30 @@ fn obtain(server: &Server, folder: &Folder) -> Result<Option<Box<dyn Running>>> 
     }
 }
 
-fn start(server: &Server, folder: &Folder) -> Result<Started> {
-    let programs = match server.programs.find() {
-        Ok(found) => found,
-        Err(missing) => {
-            install::install(server.package, folder.is_root())
-                .map_err(|error| format!("{missing}; {error}"))?;
-            server.programs.find()?
+/// Finds or installs a program; without it an error when `CI` is set and a loud line otherwise.
+fn obtain_program(tool: &Tool, folder: &Folder) -> Result<()> {
+    match find_or_install(&tool.programs, tool.package, folder) {
+        Ok(_) => Ok(()),
+        Err(error) if is_ci() => Err(format!("{} is needed: {error}", tool.label).into()),
+        Err(error) => {
+            say(&format!(
+                "!!! NO {}: its tests will be SKIPPED. Install {}. {error}",
+                tool.label, tool.package
+            ));
+            Ok(())
         }
-    };
+    }
+}
+
+fn find_or_install(programs: &locate::Programs, package: &str, folder: &Folder) -> Result<PathBuf> {
+    programs.find().or_else(|missing| {
+        install::install(package, folder.is_root()).map_err(|error| format!("{missing}; {error}"))?;
+        programs.find()
+    })
+}
+
+fn start(server: &Server, folder: &Folder) -> Result<Started> {
+    let programs = find_or_install(&server.programs, server.package, folder)?;
     let mut attempt = 1;
     loop {
         match (server.start)(&programs, folder) {
