@@ -232,7 +232,12 @@ mod tests {
 
     #[test]
     fn passwords_are_not_shown() {
-        let shown = format!("{:?}", parse("postgres://u:secret@h/d?password=secret&direct=postgres://u:secret@h&redis=redis://:secret@r"));
+        let shown = format!(
+            "{:?}",
+            parse(
+                "postgres://u:secret@h/d?password=secret&direct=postgres://u:secret@h&redis=redis://:secret@r"
+            )
+        );
         assert!(!shown.contains("secret"), "{shown}");
     }
 }
