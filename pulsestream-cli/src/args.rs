@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::identity::IdentityArgs;
 use crate::outbound::OutboundArgs;
 
 const EXAMPLES: &str = "\
@@ -133,6 +134,8 @@ pub(crate) struct ServeArgs {
     pub environment: String,
     #[command(flatten)]
     pub outbound: OutboundArgs,
+    #[command(flatten)]
+    pub identity: IdentityArgs,
     /// A proxy whose X-Forwarded-For is believed; can be given several times.
     #[arg(long, env = "PULSESTREAM_TRUSTED_PROXY", value_name = "CIDR", value_delimiter = ',')]
     pub trusted_proxy: Vec<String>,

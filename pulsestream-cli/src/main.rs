@@ -7,6 +7,7 @@ mod backup;
 mod demo;
 mod doctor;
 mod export;
+mod identity;
 mod import;
 mod open;
 mod outbound;

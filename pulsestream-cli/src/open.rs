@@ -11,6 +11,7 @@ use pulsestream_core::{Error, ErrorKind, Result};
 use crate::args::StoreArgs;
 
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
+const MAX_CERTIFICATE_BYTES: u64 = 1 << 20;
 
 /// Opens the stores that the flags name.
 pub(crate) async fn open(args: &StoreArgs, builder: Builder, settings: Settings) -> Result<PulseStream> {
@@ -46,6 +47,19 @@ pub(crate) fn settings(path: Option<&Path>) -> Result<Settings> {
     let mut text = String::new();
     file.take(MAX_CONFIG_BYTES).read_to_string(&mut text).map_err(|error| refuse(error.to_string()))?;
     Settings::from_json(&text).map_err(|error| error.with_context("file", path.display()))
+}
+
+/// Reads the certificate of an authority.
+pub(crate) fn certificate(path: &Path) -> Result<Vec<u8>> {
+    let refuse = |error: std::io::Error| {
+        Error::new(ErrorKind::Invalid, "serve.certificate", "the certificate cannot be read")
+            .with_context("file", path.display())
+            .with_source(error)
+    };
+    let mut certificate = Vec::new();
+    let file = std::fs::File::open(path).map_err(refuse)?;
+    file.take(MAX_CERTIFICATE_BYTES).read_to_end(&mut certificate).map_err(refuse)?;
+    Ok(certificate)
 }
 
 /// Reads a tenant id, or derives one from a name.

@@ -1,8 +1,7 @@
 //! What may leave the server: where notifications may go, and through which mail server.
 
 use std::collections::BTreeMap;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use pulsestream::Builder;
@@ -10,10 +9,9 @@ use pulsestream::notify::egress::EgressPolicy;
 use pulsestream::notify::{EmailConfig, EmailCredentials};
 use pulsestream_core::auth::Secret;
 use pulsestream_core::id::TenantId;
-use pulsestream_core::{Error, ErrorKind, Result};
+use pulsestream_core::{Error, Result};
 
-/// Most that is read of a certificate file.
-const MAX_CERTIFICATE_BYTES: u64 = 1 << 20;
+use crate::open;
 
 #[derive(Args)]
 pub(crate) struct OutboundArgs {
@@ -112,23 +110,11 @@ impl OutboundArgs {
             config.credentials = Some(EmailCredentials { username, password: Secret::new(password.clone()) });
         }
         if let Some(path) = &self.smtp_ca {
-            config.extra_root_certificates.push(read_certificate(path)?);
+            config.extra_root_certificates.push(open::certificate(path)?);
         }
         config.validate()?;
         Ok(Some(config))
     }
-}
-
-fn read_certificate(path: &Path) -> Result<Vec<u8>> {
-    let refuse = |error: std::io::Error| {
-        Error::new(ErrorKind::Invalid, "serve.smtp", "the certificate cannot be read")
-            .with_context("file", path.display())
-            .with_source(error)
-    };
-    let mut certificate = Vec::new();
-    let file = std::fs::File::open(path).map_err(refuse)?;
-    file.take(MAX_CERTIFICATE_BYTES).read_to_end(&mut certificate).map_err(refuse)?;
-    Ok(certificate)
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ pub(crate) async fn run(args: Box<ServeArgs>) -> Result<ExitCode> {
         }
         None => {}
     }
-    builder = args.outbound.apply(builder)?;
+    builder = args.identity.apply(args.outbound.apply(builder)?)?;
     let mut config = ApiConfig { environment: args.environment.clone(), ..ApiConfig::default() };
     for proxy in &args.trusted_proxy {
         config.trusted_proxies.push(proxy.parse()?);

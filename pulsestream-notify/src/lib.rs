@@ -15,7 +15,7 @@ mod text;
 mod webhook;
 
 pub use email::{EmailConfig, EmailCredentials, EmailNotifier, EmailSecurity};
-pub use http::{HttpConfig, MAX_DEADLINE};
+pub use http::{DocumentReader, HttpConfig, MAX_DEADLINE};
 pub use log::LogNotifier;
 pub use slack::SlackNotifier;
 pub use webhook::{

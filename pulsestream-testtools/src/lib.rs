@@ -5,6 +5,7 @@
 //!   stopped and started again on the same port with the same data.
 //! - [`PgbouncerServer`] stands between a client and PostgreSQL and lends sessions for one transaction.
 //! - [`server_url`] and [`find_program`] say loudly what is missing, and fail in CI instead of skipping.
+//! - [`identity`] is an identity provider that publishes keys over TLS.
 //! - [`eventually`] waits for a condition instead of for time.
 //!
 //! A cut between a commit and its reply, which leaves the client not knowing:
@@ -25,6 +26,7 @@
 #![forbid(unsafe_code)]
 
 mod available;
+pub mod identity;
 mod proxy;
 mod servers;
 mod wait;

@@ -57,6 +57,8 @@ pub struct Builder {
     keyring: Option<Keyring>,
     reset_mailer: Option<Arc<dyn ResetMailer>>,
     tenant_auth: Option<Arc<dyn TenantAuth>>,
+    #[cfg(feature = "jwks")]
+    jwks: Option<pulsestream_jwks::JwksConfig>,
     rule_engine: Option<Arc<dyn RuleEngine>>,
     notifiers: Vec<Arc<dyn Notifier>>,
     server_channels: Vec<Channel>,
@@ -78,6 +80,8 @@ impl Default for Builder {
             keyring: None,
             reset_mailer: None,
             tenant_auth: None,
+            #[cfg(feature = "jwks")]
+            jwks: None,
             rule_engine: None,
             notifiers: Vec::new(),
             server_channels: Vec::new(),
@@ -221,6 +225,16 @@ impl Builder {
         self
     }
 
+    /// Believes the tokens of this identity provider too, beside the local accounts and API keys. Their tenant claim holds the id or the slug
+    /// of a tenant that has an account here; whoever maps names otherwise gives a [`JwksAuth`](pulsestream_jwks::JwksAuth) to
+    /// [`Self::with_tenant_auth`]. Keys are fetched from where the egress policy allows.
+    #[cfg(feature = "jwks")]
+    #[must_use]
+    pub fn with_jwks(mut self, config: pulsestream_jwks::JwksConfig) -> Self {
+        self.jwks = Some(config);
+        self
+    }
+
     /// Limits rates with this, whatever the URL says.
     #[must_use]
     pub fn with_rate_limiter(mut self, limiter: Arc<dyn RateLimiter>) -> Self {
@@ -314,6 +328,16 @@ impl Builder {
         processing::check_names(&self.processors)?;
         self.timeouts.as_ref().map_or(Ok(()), TimeoutSettings::validate)?;
         self.retries.as_ref().map_or(Ok(()), RetrySettings::validate)?;
+        #[cfg(feature = "jwks")]
+        if self.tenant_auth.is_some() && self.jwks.is_some() {
+            let message = "there is an authentication of the application already: give one of the two";
+            return Err(pulsestream_core::Error::invalid(
+                "pulsestream.open",
+                "/jwks",
+                "invalid_setting",
+                message,
+            ));
+        }
         let env = self.env;
         let settings = self.settings;
         let mut stores = stores::open(self.stores, &url, &settings, &env).await?;
@@ -351,6 +375,8 @@ impl Builder {
         if let Some(keyring) = self.keyring {
             auth = auth.with_keyring(keyring);
         }
+        #[cfg(feature = "jwks")]
+        let egress = self.outbound.egress.clone();
         #[cfg(feature = "notify")]
         let (notifiers, reset_mails) = self.outbound.open(self.notifiers, &env)?;
         #[cfg(not(feature = "notify"))]
@@ -359,7 +385,14 @@ impl Builder {
             auth = auth.with_reset_mailer(mailer);
         }
         let accounts = auth.open().await?;
-        let tenant_auth = self.tenant_auth.unwrap_or_else(|| Arc::new(accounts.clone()));
+        #[cfg(feature = "jwks")]
+        let foreign = self
+            .jwks
+            .map(|config| crate::foreign::beside_accounts(config, accounts.clone(), egress, env.clone()))
+            .transpose()?;
+        #[cfg(not(feature = "jwks"))]
+        let foreign = None;
+        let tenant_auth = self.tenant_auth.or(foreign).unwrap_or_else(|| Arc::new(accounts.clone()));
         let engine = self.rule_engine.unwrap_or_else(|| Arc::new(StreamingEngine::default()));
         let rules = AlertingService::new(
             stores.alert_store.clone(),

@@ -26,6 +26,8 @@ mod backup;
 mod builder;
 mod delivery;
 mod erase;
+#[cfg(feature = "jwks")]
+mod foreign;
 mod handle;
 mod live;
 #[cfg(feature = "notify")]
@@ -53,6 +55,8 @@ pub use pulsestream_core as core;
 pub use pulsestream_core::{Error, ErrorKind, FieldError, Result, Retry};
 #[cfg(feature = "embedded")]
 pub use pulsestream_embedded::{Backup, BackupProgress};
+#[cfg(feature = "jwks")]
+pub use pulsestream_jwks as jwks;
 #[cfg(feature = "notify")]
 pub use pulsestream_notify as notify;
 #[cfg(feature = "postgres")]

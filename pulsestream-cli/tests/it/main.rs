@@ -6,5 +6,7 @@
 )]
 
 mod files;
+mod identity;
 mod program;
+mod server;
 mod stop;

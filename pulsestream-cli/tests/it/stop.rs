@@ -1,9 +1,6 @@
 //! SIGTERM while requests come in.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
-use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -13,7 +10,8 @@ use pulsestream_core::ports::event_store::EventStore;
 use pulsestream_core::testkit::block_on;
 use pulsestream_embedded::{EmbeddedConfig, EmbeddedStore};
 
-use crate::program::{command, path, succeed};
+use crate::program::{path, succeed};
+use crate::server::{Server, try_request};
 
 const CLIENTS: u64 = 4;
 /// The program must have come to its end by then.
@@ -22,17 +20,7 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// Sends one event and returns the status, `None` when the connection broke.
 fn send(address: &str, key: &str, id: u64) -> Option<u16> {
     let body = format!(r#"{{"id":"stop-{id}","event_type":"order"}}"#);
-    let mut stream = TcpStream::connect(address).ok()?;
-    stream.set_read_timeout(Some(DEADLINE)).ok()?;
-    let request = format!(
-        "POST /api/v2/events HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {key}\r\nconnection: close\r\n\
-         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    stream.write_all(request.as_bytes()).ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    answer.split(' ').nth(1)?.parse().ok()
+    try_request(address, "POST", "/api/v2/events", key, &body).map(|(status, _)| status)
 }
 
 #[test]
@@ -42,16 +30,11 @@ fn what_was_acknowledged_is_there_after_sigterm() {
     let created = ["--tenant", "shop", "--email", "owner@example.com"];
     let printed = succeed(&[&["admin", "create", "--store", path(&folder)][..], &created].concat());
     let key = printed.split_whitespace().find(|word| word.starts_with("ps_live_")).unwrap().to_owned();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let address = format!("127.0.0.1:{port}");
-    let serve = ["serve", "--store", path(&folder), "--listen", &address, "--rate-limit", "off"];
-    let mut server = command(&serve).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
-    assert!(lines.any(|line| line.unwrap().contains("health")), "it says where it listens");
+    let mut server = Server::start(&folder, &[]);
 
     let acknowledged = AtomicU64::new(0);
     let stored: BTreeSet<u64> = std::thread::scope(|scope| {
-        let (acknowledged, address, key) = (&acknowledged, &address, &key);
+        let (acknowledged, address, key) = (&acknowledged, server.address(), &key);
         let clients: Vec<_> = (0..CLIENTS)
             .map(|client| {
                 scope.spawn(move || {
@@ -74,13 +57,14 @@ fn what_was_acknowledged_is_there_after_sigterm() {
         while acknowledged.load(Ordering::SeqCst) < 40 && !clients.iter().any(|client| client.is_finished()) {
             std::thread::yield_now();
         }
-        let terminated = std::process::Command::new("kill").arg(server.id().to_string()).status().unwrap();
+        let terminated =
+            std::process::Command::new("kill").arg(server.process.id().to_string()).status().unwrap();
         assert!(terminated.success());
         clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
     });
     let clock = SystemClock::new();
     let status = loop {
-        match server.try_wait().unwrap() {
+        match server.process.try_wait().unwrap() {
             Some(status) => break status,
             None => assert!(clock.monotonic() < DEADLINE, "it does not end"),
         }

@@ -10,6 +10,7 @@ use hmac::Mac;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::jws::CompactJws;
 use super::keyring::{KeyState, Keyring};
 use super::permission::Role;
 use super::secret::Secret;
@@ -131,10 +132,8 @@ impl TokenCodec {
 
     /// Returns whether the token names a key that this codec does not know, so that the keyring may be out of date.
     pub(crate) fn names_unknown_key(&self, token: &str) -> bool {
-        let Some((header, _)) = token.split_once('.').filter(|_| token.len() <= MAX_TOKEN_BYTES) else {
-            return false;
-        };
-        decode_header(header, |kid| !self.keys.iter().any(|(known, ..)| known == kid)).unwrap_or(false)
+        let Some(token) = CompactJws::split(token, MAX_TOKEN_BYTES) else { return false };
+        read_header(&token.header, |kid| !self.keys.iter().any(|(known, ..)| known == kid)).unwrap_or(false)
     }
 
     /// Writes and signs a token.
@@ -177,28 +176,22 @@ impl TokenCodec {
     }
 
     fn genuine_claims<C: CommonClaims>(&self, token: &str, now: Timestamp) -> Option<C> {
-        if token.len() > MAX_TOKEN_BYTES {
-            return None;
-        }
-        let (signed, given_signature) = token.rsplit_once('.')?;
-        let (header, claims) = signed.split_once('.').filter(|(_, claims)| !claims.contains('.'))?;
-        let state = decode_header(header, |kid| {
+        let token = CompactJws::split(token, MAX_TOKEN_BYTES)?;
+        let state = read_header(&token.header, |kid| {
             let (_, verify_until, state) = self.keys.iter().find(|(known, ..)| known == kid)?;
             verify_until.is_none_or(|until| now < until).then_some(state)
         })??;
-        let given_signature = URL_SAFE_NO_PAD.decode(given_signature).ok()?;
         let mut mac = state.0.clone();
-        mac.update(signed.as_bytes());
+        mac.update(token.signed.as_bytes());
         // Compares in constant time, and refuses a length other than 32 bytes.
-        mac.verify_slice(&given_signature).ok()?;
-        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).ok()?).ok()
+        mac.verify_slice(&token.signature).ok()?;
+        serde_json::from_slice(&token.claims).ok()
     }
 }
 
 /// Reads a header and hands its `kid` to `look_up`; `None` when it is not exactly one of ours.
-fn decode_header<T>(header: &str, look_up: impl FnOnce(&str) -> T) -> Option<T> {
-    let bytes = URL_SAFE_NO_PAD.decode(header).ok()?;
-    let header: Header<'_> = serde_json::from_slice(&bytes).ok()?;
+fn read_header<T>(header: &[u8], look_up: impl FnOnce(&str) -> T) -> Option<T> {
+    let header: Header<'_> = serde_json::from_slice(header).ok()?;
     (header.alg == "HS256" && header.typ == "JWT").then(|| look_up(header.kid))
 }
 

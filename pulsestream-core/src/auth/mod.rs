@@ -12,6 +12,7 @@ mod base62;
 mod blocking;
 mod cache;
 mod common_passwords;
+mod jws;
 mod jwt;
 mod keyring;
 mod mac;
@@ -28,6 +29,7 @@ mod validate;
 
 pub use api_key::{ApiKeyText, masked};
 pub use blocking::{BlockingPool, Job, OwnThreads};
+pub use jws::CompactJws;
 pub use jwt::MAX_TOKEN_BYTES;
 pub use keyring::{Keyring, MIN_SIGNING_SECRET_BYTES, SigningKey, check_signing_secret};
 pub use password::MAX_PASSWORD_BYTES;

@@ -3,9 +3,11 @@
 mod config;
 mod outcome;
 mod permits;
+mod reader;
 mod retry_after;
 mod sender;
 
 pub use config::{HttpConfig, MAX_DEADLINE};
 pub(crate) use outcome::{classify, refuse_forever};
+pub use reader::DocumentReader;
 pub(crate) use sender::{HttpSender, Outgoing};

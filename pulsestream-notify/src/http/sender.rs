@@ -104,7 +104,7 @@ impl HttpSender {
         let _host_permit = self.hosts.acquire(host).await;
         let client = self.tenant_clients.get(&outgoing.tenant).unwrap_or(&self.client);
         let request = client.post(url).headers(outgoing.headers).body(outgoing.body);
-        let response = request.send().await.map_err(reason)?;
+        let response = request.send().await.map_err(|error| reason(OPERATION, error))?;
         Ok(self.read(response).await)
     }
 
@@ -143,7 +143,7 @@ impl fmt::Debug for HttpSender {
     }
 }
 
-fn client(guard: &EgressGuard, policy: &Arc<EgressPolicy>, config: &HttpConfig) -> Result<Client> {
+pub(super) fn client(guard: &EgressGuard, policy: &Arc<EgressPolicy>, config: &HttpConfig) -> Result<Client> {
     let broken = |error: reqwest::Error| {
         Error::new(ErrorKind::Unavailable, "notify.open", "TLS cannot be set up").with_source(error)
     };
@@ -189,11 +189,11 @@ impl reqwest::dns::Resolve for GuardedResolver {
 }
 
 /// Says why there is no answer, in words that do not tell a closed port from a silent one, nor repeat the URL.
-fn reason(error: reqwest::Error) -> Error {
+pub(super) fn reason(operation: &'static str, error: reqwest::Error) -> Error {
     let mut cause = error.source();
     while let Some(inner) = cause {
         if let Some(refused) = inner.downcast_ref::<Error>() {
-            return Error::new(refused.kind(), OPERATION, refused.message().to_owned())
+            return Error::new(refused.kind(), operation, refused.message().to_owned())
                 .with_retry(refused.retry());
         }
         cause = inner.source();
@@ -207,5 +207,5 @@ fn reason(error: reqwest::Error) -> Error {
     };
     let error = error.without_url();
     tracing::debug!(error = ?error, "{what}");
-    Error::new(ErrorKind::Unavailable, OPERATION, what).with_source(error)
+    Error::new(ErrorKind::Unavailable, operation, what).with_source(error)
 }

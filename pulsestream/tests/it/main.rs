@@ -3,6 +3,8 @@
 
 mod alert;
 mod folder;
+#[cfg(feature = "jwks")]
+mod foreign;
 mod layers;
 mod live;
 #[cfg(feature = "notify")]

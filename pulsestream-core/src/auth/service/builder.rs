@@ -116,6 +116,7 @@ impl AuthServiceBuilder {
             ring,
             sessions: CheckedCache::new(settings.cache_entries, ttl),
             keys: CheckedCache::new(settings.cache_entries, ttl),
+            tenants: CheckedCache::new(settings.cache_entries, ttl),
             denials: CheckedCache::new(settings.cache_entries, DENIAL_INTERVAL),
             mailer: self.mailer,
             deletion_hooks: self.deletion_hooks,

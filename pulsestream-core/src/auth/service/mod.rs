@@ -92,6 +92,8 @@ struct Inner {
     ring: Ring,
     sessions: CheckedCache<(TenantId, SessionId), CheckedSession>,
     keys: CheckedCache<ApiKeyId, CheckedKey>,
+    /// Active tenants by the names that foreign tokens call them.
+    tenants: CheckedCache<String, TenantId>,
     /// Denials that were written to the audit log a moment ago.
     denials: CheckedCache<(String, Action), ()>,
     mailer: Option<Arc<dyn ResetMailer>>,

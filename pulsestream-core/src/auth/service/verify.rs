@@ -99,6 +99,27 @@ impl AuthService {
         Ok(Ticket { ticket: self.0.ring.codec().sign(&claims)?, expires_in: settings.ticket_ttl })
     }
 
+    /// Returns the active tenant that another identity provider means by `name`, its id or its slug; `None` when there is none.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn active_tenant(&self, name: &str) -> Result<Option<TenantId>> {
+        let read_at = match self.0.tenants.get(&name.to_owned(), self.0.env.monotonic()) {
+            Ok(tenant) => return Ok(Some(tenant)),
+            Err(read_at) => read_at,
+        };
+        let found = match name.parse::<TenantId>() {
+            Ok(id) => self.0.store.tenant(id).await?,
+            // Exactly: two names that only we take for one may be two tenants to the provider.
+            Err(_) => self.0.store.tenant_by_slug(name).await?.filter(|tenant| tenant.slug == name),
+        };
+        let Some(tenant) = found.filter(|tenant| tenant.status == TenantStatus::Active) else {
+            return Ok(None);
+        };
+        self.0.tenants.insert(name.to_owned(), tenant.id, self.0.env.monotonic(), read_at);
+        Ok(Some(tenant.id))
+    }
+
     async fn claims<C: CommonClaims>(&self, token: &str) -> Result<C> {
         self.codec_for(token).await?.verify(token, self.0.env.now())
     }
@@ -216,6 +237,7 @@ impl AuthService {
     pub(super) fn forget_tenant(&self, tenant: TenantId) {
         self.0.sessions.forget(|(of, _), _| *of == tenant);
         self.0.keys.forget(|_, checked| checked.tenant == tenant);
+        self.0.tenants.forget(|_, named| *named == tenant);
     }
 }
 
