@@ -1,6 +1,6 @@
 //! Alerting as its users feel it: events per second on one core, memory of an instance, and time to the first notification.
 //!
-//! `cargo bench -p pulsestream-benches --bench alerting`
+//! `cargo bench -p pulsestream-benches --bench alerting`; with `-- engine`, `-- memory` or `-- told` only that part.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -36,12 +36,24 @@ fn main() {
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
-    for count in [100, 1_000] {
-        let spent = observe(&rules::rules(count));
-        let rate = f64::from(u32::try_from(EVENTS).unwrap()) / spent.as_secs_f64();
-        println!("{count:>5} rules, {EVENTS} events, 1,000 groups, one core: {rate:>10.0} events/s");
+    let chosen: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let is_chosen = |part: &str| chosen.is_empty() || chosen.iter().any(|word| word == part);
+    if is_chosen("engine") {
+        for count in [100, 1_000] {
+            let spent = observe(&rules::rules(count));
+            let rate = f64::from(u32::try_from(EVENTS).unwrap()) / spent.as_secs_f64();
+            println!("{count:>5} rules, {EVENTS} events, 1,000 groups, one core: {rate:>10.0} events/s");
+        }
     }
-    println!("a count rule with a window of 5 minutes: {} bytes for each instance", bytes_of_an_instance());
+    if is_chosen("memory") {
+        println!("a count rule with a window of 5 minutes: {} bytes for each instance", bytes_of_an_instance());
+    }
+    if is_chosen("told") {
+        tell();
+    }
+}
+
+fn tell() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let mut waits = runtime.block_on(first_notifications());
     waits.sort_unstable();

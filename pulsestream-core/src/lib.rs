@@ -11,6 +11,7 @@ pub mod env;
 pub mod error;
 pub mod event;
 pub mod filter;
+pub mod housekeeping;
 pub mod id;
 pub mod ingest;
 pub mod layers;

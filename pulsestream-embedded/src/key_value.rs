@@ -1,5 +1,7 @@
 //! The key-value port on redb, in the folder of the store.
 
+mod group;
+
 use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -8,6 +10,7 @@ use pulsestream_core::Result;
 use pulsestream_core::ports::key_value::{Commit, CommitOutcome, KeyValue, Read, ReadResult};
 use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
 
+use self::group::CommitGroup;
 use crate::error::{Fault, FaultResult};
 use crate::pool::Pool;
 use crate::storage::{File, OpenMode, Storage};
@@ -24,6 +27,7 @@ const MAX_WAITING_COMMITS: usize = 4_096;
 #[derive(Debug)]
 pub(crate) struct EmbeddedKeyValue {
     database: Arc<RwLock<Option<Database>>>,
+    group: Arc<CommitGroup>,
     /// One thread, because commits follow each other anyway.
     pool: Pool,
 }
@@ -38,10 +42,8 @@ impl EmbeddedKeyValue {
             Err(error) if error.kind() == io::ErrorKind::NotFound => create(storage)?,
             other => database_in(other.map_err(|source| Fault::io("open", NAME, source))?)?,
         };
-        Ok(Self {
-            database: Arc::new(RwLock::new(Some(opened))),
-            pool: Pool::new("at_rest_commits", 1, MAX_WAITING_COMMITS),
-        })
+        let pool = Pool::new("at_rest_commits", 1, MAX_WAITING_COMMITS);
+        Ok(Self { database: Arc::new(RwLock::new(Some(opened))), group: Arc::default(), pool })
     }
 
     /// Returns whether the folder has the file.
@@ -138,16 +140,20 @@ impl KeyValue for EmbeddedKeyValue {
     }
 
     async fn commit(&self, changes: Commit) -> Result<CommitOutcome> {
-        let database = Arc::clone(&self.database);
-        let job = move || {
-            let database = database.read().unwrap_or_else(PoisonError::into_inner);
-            commit(database.as_ref(), &changes)
-        };
-        let is_open = self.database.read().unwrap_or_else(PoisonError::into_inner).is_some();
-        let answer = if is_open { self.pool.run(job) } else { Err(Fault::Closed) };
+        if self.database.read().unwrap_or_else(PoisonError::into_inner).is_none() {
+            return Err(Fault::Closed.during("key_value.commit"));
+        }
+        let ticket = self.group.join(changes);
+        let (database, group) = (Arc::clone(&self.database), Arc::clone(&self.group));
+        let answer = self.pool.run(move || {
+            group.finish(ticket, |commits| {
+                let database = database.read().unwrap_or_else(PoisonError::into_inner);
+                commit_all(database.as_ref(), commits)
+            })
+        });
         let outcome = match answer {
             Ok(answer) => answer.await,
-            Err(fault) => Err(fault),
+            Err(fault) => self.group.leave(ticket).unwrap_or(Err(fault)),
         };
         outcome.map_err(|fault| fault.during("key_value.commit"))
     }
@@ -186,26 +192,36 @@ fn read(database: Option<&Database>, reads: Vec<Read>) -> FaultResult<Vec<ReadRe
     Ok(results)
 }
 
-fn commit(database: Option<&Database>, changes: &Commit) -> FaultResult<CommitOutcome> {
+/// Makes commits one after the other in one transaction; each sees what those before it wrote.
+fn commit_all(database: Option<&Database>, commits: &[Commit]) -> FaultResult<Vec<CommitOutcome>> {
     let transaction = begin_write(database.ok_or(Fault::Closed)?)?;
+    let mut outcomes = Vec::with_capacity(commits.len());
     {
         let mut table = transaction.open_table(ENTRIES).map_err(into_fault)?;
-        for (index, precondition) in changes.preconditions.iter().enumerate() {
-            let found = table.get(precondition.key.as_slice()).map_err(into_fault)?;
-            let holds = found.as_ref().map(redb::AccessGuard::value) == precondition.expected.as_deref();
-            if !holds {
-                return Ok(CommitOutcome::PreconditionFailed(index));
-            }
-        }
-        for write in &changes.writes {
-            match &write.value {
-                Some(value) => table.insert(write.key.as_slice(), value.as_slice()).map(drop),
-                None => table.remove(write.key.as_slice()).map(drop),
-            }
-            .map_err(into_fault)?;
+        for commit in commits {
+            outcomes.push(apply(&mut table, commit)?);
         }
     }
-    transaction.commit().map_err(into_fault)?;
+    if outcomes.contains(&CommitOutcome::Committed) {
+        transaction.commit().map_err(into_fault)?;
+    }
+    Ok(outcomes)
+}
+
+fn apply(table: &mut redb::Table<'_, &[u8], &[u8]>, changes: &Commit) -> FaultResult<CommitOutcome> {
+    for (index, precondition) in changes.preconditions.iter().enumerate() {
+        let found = table.get(precondition.key.as_slice()).map_err(into_fault)?;
+        if found.as_ref().map(redb::AccessGuard::value) != precondition.expected.as_deref() {
+            return Ok(CommitOutcome::PreconditionFailed(index));
+        }
+    }
+    for write in &changes.writes {
+        match &write.value {
+            Some(value) => table.insert(write.key.as_slice(), value.as_slice()).map(drop),
+            None => table.remove(write.key.as_slice()).map(drop),
+        }
+        .map_err(into_fault)?;
+    }
     Ok(CommitOutcome::Committed)
 }
 

@@ -13,7 +13,10 @@ use tokio::task::JoinSet;
 
 /// The longest a worker sleeps without looking again: bounds what a lost wake-up or a clock that jumped can cost.
 const MAX_IDLE: Duration = Duration::from_secs(1);
-/// How long a worker rests that was woken for nothing, so that a store that wakes too often does not make it spin.
+/// How often in a row a worker may be woken for nothing before it rests. One wake-up too many is usual: who is told of work may find that
+/// it was done in the step before. A rest after it would delay what comes next.
+const PATIENCE: u32 = 8;
+/// How long it rests then, and until it looks again at what is due and cannot be done yet, so that nothing makes it spin.
 const REST: Duration = Duration::from_millis(10);
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
@@ -71,9 +74,18 @@ impl Background {
     }
 }
 
+/// Returns for how long a worker may sleep.
+fn idle_until(next_due: Option<Timestamp>, now: Timestamp) -> Duration {
+    match next_due.map(|due| due.since(now)) {
+        None => MAX_IDLE,
+        Some(Duration::ZERO) => REST,
+        Some(wait) => wait.min(MAX_IDLE),
+    }
+}
+
 async fn run(clock: Arc<dyn Clock>, worker: Arc<dyn Worker>, mut stopped: watch::Receiver<bool>) {
     let mut backoff = FIRST_BACKOFF;
-    let mut woken = false;
+    let (mut is_woken, mut in_vain) = (false, 0);
     while !*stopped.borrow() {
         // A panic in a rule, a template or a custom backend ends this step, not the worker.
         let step = {
@@ -85,19 +97,19 @@ async fn run(clock: Arc<dyn Clock>, worker: Arc<dyn Worker>, mut stopped: watch:
         });
         match outcome {
             Ok(Stepped { has_more: true, .. }) => {
-                backoff = FIRST_BACKOFF;
+                (backoff, is_woken) = (FIRST_BACKOFF, false);
                 tokio::task::yield_now().await;
             }
             Ok(Stepped { progressed, next_due, .. }) => {
                 backoff = FIRST_BACKOFF;
-                if woken && !progressed {
+                in_vain = if is_woken && !progressed { in_vain + 1 } else { 0 };
+                if in_vain > PATIENCE {
                     tokio::time::sleep(REST).await;
                 }
-                let idle = next_due.map_or(MAX_IDLE, |due| due.since(clock.now()).clamp(REST, MAX_IDLE));
-                woken = tokio::select! {
+                is_woken = tokio::select! {
                     _ = stopped.changed() => false,
                     _ = worker.wait() => true,
-                    () = tokio::time::sleep(idle) => false,
+                    () = tokio::time::sleep(idle_until(next_due, clock.now())) => false,
                 };
             }
             Err(error) if error.kind() == ErrorKind::Closed => break,
@@ -116,5 +128,95 @@ async fn run(clock: Arc<dyn Clock>, worker: Arc<dyn Worker>, mut stopped: watch:
         && error.kind() != ErrorKind::Closed
     {
         tracing::warn!(worker = worker.name(), %error, "worker did not stop cleanly");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use pulsestream_core::env::ManualClock;
+    use tokio::sync::{Notify, mpsc};
+
+    use super::*;
+
+    /// Progresses as often as it was told; its waits end at once, or when it is told.
+    #[derive(Debug)]
+    struct Counting {
+        steps: AtomicU32,
+        work: AtomicU32,
+        wake: Option<Notify>,
+        done: mpsc::UnboundedSender<tokio::time::Instant>,
+    }
+
+    #[async_trait]
+    impl Worker for Counting {
+        fn name(&self) -> &str {
+            "counting"
+        }
+
+        async fn step(&self) -> Result<Stepped> {
+            self.steps.fetch_add(1, Ordering::Relaxed);
+            let progressed = self.work.swap(0, Ordering::Relaxed) > 0;
+            if progressed {
+                self.done.send(tokio::time::Instant::now()).unwrap();
+            }
+            Ok(Stepped { progressed, ..Stepped::default() })
+        }
+
+        async fn wait(&self) -> Result<()> {
+            match &self.wake {
+                Some(wake) => wake.notified().await,
+                None => tokio::task::yield_now().await,
+            }
+            Ok(())
+        }
+
+        async fn stop(&self) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    fn started(
+        wake: Option<Notify>,
+    ) -> (Arc<Counting>, Background, mpsc::UnboundedReceiver<tokio::time::Instant>) {
+        let (done, is_done) = mpsc::unbounded_channel();
+        let worker = Arc::new(Counting { steps: AtomicU32::new(0), work: AtomicU32::new(0), wake, done });
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(Timestamp::EPOCH));
+        let background = Background::start(&clock, vec![worker.clone()]);
+        (worker, background, is_done)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_worker_that_is_woken_all_the_time_does_not_spin() {
+        let (worker, background, _done) = started(None);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        background.stop().await;
+        let steps = worker.steps.load(Ordering::Relaxed);
+        assert!((50..=120).contains(&steps), "{steps}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_worker_looks_again_once_a_second() {
+        let (worker, background, _done) = started(Some(Notify::new()));
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        background.stop().await;
+        let steps = worker.steps.load(Ordering::Relaxed);
+        assert!((10..=12).contains(&steps), "{steps}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wake_up_in_vain_does_not_delay_what_comes_next() {
+        let (worker, background, mut done) = started(Some(Notify::new()));
+        let wake = worker.wake.as_ref().unwrap();
+        for _ in 0..100 {
+            wake.notify_one();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            let told_at = tokio::time::Instant::now();
+            worker.work.store(1, Ordering::Relaxed);
+            wake.notify_one();
+            assert_eq!(done.recv().await.unwrap(), told_at, "it is done without time passing");
+        }
+        background.stop().await;
     }
 }

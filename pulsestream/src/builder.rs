@@ -10,6 +10,7 @@ use pulsestream_core::alerting::engine::StreamingEngine;
 use pulsestream_core::alerting::{AlertingService, Channel, ProcessorParts, ProcessorSettings};
 use pulsestream_core::auth::{AuthService, AuthSettings, Keyring, ResetMailer};
 use pulsestream_core::env::Env;
+use pulsestream_core::housekeeping::{Housekeeper, HousekeeperParts};
 use pulsestream_core::id::EventId;
 use pulsestream_core::ingest::IngestService;
 use pulsestream_core::layers::{QueryLimitLayer, RetryLayer, RetrySettings, TimeoutLayer, TimeoutSettings};
@@ -37,8 +38,9 @@ use crate::alerting;
 use crate::background::{Background, Worker};
 use crate::delivery::DeliveryWorker;
 use crate::erase::EraseTenant;
+use crate::housekeeping::HousekeepingWorker;
 use crate::handle::{Inner, PulseStream};
-use crate::live::{AlertNews, LiveEvents, WatchedAlertStore};
+use crate::live::{AlertNews, LiveEvents};
 #[cfg(feature = "notify")]
 use crate::outbound::Outbound;
 use crate::processing;
@@ -350,7 +352,6 @@ impl Builder {
             stores.event_store = Arc::new(layer);
         }
         let news = AlertNews::new(stores.alert_store.clone(), stores.live_bus.clone());
-        stores.alert_store = Arc::new(WatchedAlertStore::new(stores.alert_store, news.clone()));
         let live = LiveEvents::new(stores.event_store.clone(), stores.alert_store.clone());
         #[cfg(feature = "notify")]
         let server_channels = crate::outbound::with_log_channel(self.server_channels);
@@ -401,6 +402,7 @@ impl Builder {
             env.clone(),
         )
         .with_server_channels(server_channels.clone())
+        .with_listener(news.clone())
         .with_max_rules(settings.alerting.max_rules);
         let parts = ProcessorParts {
             events: stores.event_store.clone(),
@@ -408,6 +410,7 @@ impl Builder {
             coordinator: stores.coordinator.clone(),
             engine,
             planner: Arc::new(GroupingPlanner::new(server_channels.clone())),
+            listener: Some(news.clone()),
             env: env.clone(),
             holder: EventId::from_u128(env.uuid_v7()?).as_str().into(),
         };
@@ -442,6 +445,17 @@ impl Builder {
                     FeedSettings { lease_ttl, ..FeedSettings::default() },
                 ));
             }
+            let housekeeper = HousekeeperParts {
+                alerts: stores.alert_store.clone(),
+                outbox: stores.outbox.clone(),
+                identities: stores.identity_store.clone(),
+                accounts: accounts.clone(),
+                coordinator: stores.coordinator.clone(),
+                env: env.clone(),
+                holder: parts.holder.clone(),
+            };
+            let housekeeper = Housekeeper::new(housekeeper, settings.housekeeping);
+            workers.push(Arc::new(HousekeepingWorker::new(housekeeper)));
             workers.extend(queue::workers(&ingest, &parts.holder, settings.ingest.queue_workers));
         }
         let background = Background::start(env.clock(), workers);

@@ -29,6 +29,7 @@ mod erase;
 #[cfg(feature = "jwks")]
 mod foreign;
 mod handle;
+mod housekeeping;
 mod live;
 #[cfg(feature = "notify")]
 mod mail;

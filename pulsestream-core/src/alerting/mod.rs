@@ -11,6 +11,7 @@ pub mod delivery;
 pub mod engine;
 mod explained;
 mod kind;
+mod listener;
 mod notification;
 mod plan;
 mod processor;
@@ -34,6 +35,7 @@ pub use check::{
 pub use condition::{Condition, Quantity, Term, ThresholdOp};
 pub use explained::RuleExplanation;
 pub use kind::{AnomalyDirection, ChangeMode, RuleExpr, RuleKind};
+pub use listener::AlertListener;
 pub use notification::{AlertSummary, Delivery, DeliveryStatus, NotificationContent, NotificationKind};
 pub use plan::{
     DirectPlanner, Plan, Planner, PlannerFactory, content, find_channel, news, plan_notifications,

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{AlertChange, AlertState, Plan, Planner, PlannerFactory, Transition, checkpoint};
+use super::{AlertChange, AlertListener, AlertState, Plan, Planner, PlannerFactory, Transition, checkpoint};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
@@ -68,6 +68,8 @@ pub struct ProcessorParts {
     pub engine: Arc<dyn RuleEngine>,
     /// What decides who is told.
     pub planner: Arc<dyn PlannerFactory>,
+    /// Who is told of the alerts that changed.
+    pub listener: Option<Arc<dyn AlertListener>>,
     /// The time.
     pub env: Env,
     /// Unique for each process: holds the leases.
@@ -503,6 +505,12 @@ impl AlertingProcessor {
         match self.parts.alerts.commit(commit.clone()).await {
             Ok(_) => {
                 work.sequence += 1;
+                if let Some(listener) = &self.parts.listener {
+                    for TenantAlertChanges { tenant, alerts, .. } in &commit.changes {
+                        let changed: Vec<_> = alerts.iter().map(|change| change.transition.alert).collect();
+                        listener.alerts_changed(*tenant, &changed);
+                    }
+                }
                 Ok(work)
             }
             Err(error) if matches!(error.kind(), ErrorKind::Fenced | ErrorKind::Conflict) => {

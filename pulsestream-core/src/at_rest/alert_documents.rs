@@ -208,25 +208,30 @@ pub(super) async fn changes(
     }
 }
 
-/// Deletes the entries of the log from before a time.
-pub(super) async fn prune_changes(store: &dyn KeyValue, tenant: TenantId, before: Timestamp) -> Result<u64> {
+/// Deletes entries of the log from before a time.
+pub(super) async fn prune_changes(
+    store: &dyn KeyValue,
+    tenant: TenantId,
+    before: Timestamp,
+    limit: usize,
+) -> Result<u64> {
     let mut start = keys::changes(tenant);
     let end = prefix_end(&start);
     let mut pruned = 0;
     let mut attempts = Attempts::new("alert_store.prune_changes");
-    loop {
+    while pruned < limit {
         let read =
             Read::Range { start: start.clone(), end: end.clone(), limit: CHANGES_PAGE, reverse: false };
         let Some(ReadResult::Entries(entries)) = store.read(vec![read]).await?.pop() else {
-            return Ok(pruned);
+            break;
         };
-        let Some((last, _)) = entries.last() else { return Ok(pruned) };
+        let Some((last, _)) = entries.last() else { break };
         let mut next = last.clone();
         next.push(0);
         let mut transaction = Transaction::new(store);
         let mut old = 0;
         for (key, bytes) in entries {
-            if decode::<ConfigChange>(&bytes, "change")?.author.at < before {
+            if pruned + old < limit && decode::<ConfigChange>(&bytes, "change")?.author.at < before {
                 transaction.delete(key);
                 old += 1;
             }
@@ -237,4 +242,5 @@ pub(super) async fn prune_changes(store: &dyn KeyValue, tenant: TenantId, before
             attempts.next()?;
         }
     }
+    Ok(pruned as u64)
 }

@@ -236,21 +236,19 @@ impl AlertStore for KeyValueAlertStore {
         }
     }
 
-    async fn prune_alerts(&self, tenant: TenantId, before: Timestamp) -> Result<u64> {
+    async fn prune_alerts(&self, tenant: TenantId, before: Timestamp, limit: usize) -> Result<u64> {
         let mut pruned = 0;
         let mut attempts = Attempts::new("alert_store.prune_alerts");
-        loop {
+        while pruned < limit {
             let read = Read::Range {
                 start: keys::index(tenant, AlertIndex::Resolved),
                 end: keys::indexed_from(tenant, AlertIndex::Resolved, before),
-                limit: INDEX_PAGE,
+                limit: INDEX_PAGE.min(limit - pruned),
                 reverse: false,
             };
-            let Some(ReadResult::Entries(places)) = self.0.read(vec![read]).await?.pop() else {
-                return Ok(pruned);
-            };
+            let Some(ReadResult::Entries(places)) = self.0.read(vec![read]).await?.pop() else { break };
             if places.is_empty() {
-                return Ok(pruned);
+                break;
             }
             let mut transaction = Transaction::new(&*self.0);
             let ids: Vec<_> = places.iter().filter_map(|(key, _)| alert_of(key)).collect();
@@ -258,11 +256,12 @@ impl AlertStore for KeyValueAlertStore {
                 alert_commit::remove(&mut transaction, tenant, *id).await?;
             }
             if transaction.commit().await? {
-                pruned += ids.len() as u64;
+                pruned += ids.len();
             } else {
                 attempts.next()?;
             }
         }
+        Ok(pruned as u64)
     }
 
     async fn channels(&self, tenant: TenantId) -> Result<Vec<Channel>> {
@@ -332,8 +331,8 @@ impl AlertStore for KeyValueAlertStore {
         documents::changes(&*self.0, tenant, query).await
     }
 
-    async fn prune_changes(&self, tenant: TenantId, before: Timestamp) -> Result<u64> {
-        documents::prune_changes(&*self.0, tenant, before).await
+    async fn prune_changes(&self, tenant: TenantId, before: Timestamp, limit: usize) -> Result<u64> {
+        documents::prune_changes(&*self.0, tenant, before, limit).await
     }
 
     async fn config(&self, tenant: TenantId, now: Timestamp) -> Result<AlertingConfig> {

@@ -353,25 +353,26 @@ impl Outbox for KeyValueOutbox {
         stored.map(|bytes| decode(&bytes, "delivery counts")).transpose().map(Option::unwrap_or_default)
     }
 
-    async fn prune(&self, tenant: TenantId, before: Timestamp) -> Result<u64> {
+    async fn prune(&self, tenant: TenantId, before: Timestamp, limit: usize) -> Result<u64> {
         let mut pruned = 0;
         let mut attempts = Attempts::new("outbox.prune");
-        loop {
-            let end = keys::finished_from(tenant, before);
-            let places = self.range(keys::finished(tenant), end, INDEX_PAGE, false).await?;
+        while pruned < limit {
+            let (start, end) = (keys::finished(tenant), keys::finished_from(tenant, before));
+            let places = self.range(start, end, INDEX_PAGE.min(limit - pruned), false).await?;
             let ids: Vec<_> = places.iter().filter_map(|(key, _)| delivery_of(key)).collect();
             if ids.is_empty() {
-                return Ok(pruned);
+                break;
             }
             let mut transaction = Transaction::new(&*self.0);
             for id in &ids {
                 outbox_rows::remove(&mut transaction, tenant, *id).await?;
             }
             if transaction.commit().await? {
-                pruned += ids.len() as u64;
+                pruned += ids.len();
             } else {
                 attempts.next()?;
             }
         }
+        Ok(pruned as u64)
     }
 }

@@ -309,8 +309,11 @@ pub trait AlertStore: fmt::Debug + Send + Sync + 'static {
     /// - Adding an entry twice counts once (`timeline_counts_once`).
     async fn record_timeline(&self, tenant: TenantId, entries: Vec<TimelineEntry>) -> Result<()>;
 
-    /// Deletes the alerts that were resolved before `before`, with their timelines, and returns how many.
-    async fn prune_alerts(&self, tenant: TenantId, before: Timestamp) -> Result<u64>;
+    /// Deletes alerts that were resolved before `before`, with their timelines, at most `limit` of them, and returns how many.
+    ///
+    /// # Contract
+    /// - Nothing else goes, and fewer than `limit` only when nothing is left (`alerts_are_pruned`).
+    async fn prune_alerts(&self, tenant: TenantId, before: Timestamp, limit: usize) -> Result<u64>;
 
     /// Returns the channels, by name.
     async fn channels(&self, tenant: TenantId) -> Result<Vec<Channel>>;
@@ -369,8 +372,11 @@ pub trait AlertStore: fmt::Debug + Send + Sync + 'static {
     /// - Another tenant's changes do not appear (`changes_are_isolated`).
     async fn changes(&self, tenant: TenantId, query: &ConfigChangeQuery) -> Result<ConfigChangePage>;
 
-    /// Deletes the entries of the log from before `before`, and returns how many.
-    async fn prune_changes(&self, tenant: TenantId, before: Timestamp) -> Result<u64>;
+    /// Deletes entries of the log from before `before`, the oldest first, at most `limit` of them, and returns how many.
+    ///
+    /// # Contract
+    /// - Nothing else goes, and fewer than `limit` only when nothing is left (`changes_are_pruned`).
+    async fn prune_changes(&self, tenant: TenantId, before: Timestamp, limit: usize) -> Result<u64>;
 
     /// Reads the whole configuration of a tenant at one moment; silences that ended before `now` are left out.
     async fn config(&self, tenant: TenantId, now: Timestamp) -> Result<AlertingConfig>;

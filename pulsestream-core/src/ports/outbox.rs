@@ -212,6 +212,9 @@ pub trait Outbox: fmt::Debug + Send + Sync + 'static {
     /// Counts the deliveries of a tenant.
     async fn counts(&self, tenant: TenantId) -> Result<DeliveryCounts>;
 
-    /// Deletes the deliveries of a tenant that were finished before `before`, with their logs, and returns how many.
-    async fn prune(&self, tenant: TenantId, before: Timestamp) -> Result<u64>;
+    /// Deletes deliveries of a tenant that were finished before `before`, with their logs, at most `limit` of them, and returns how many.
+    ///
+    /// # Contract
+    /// - Nothing else goes, and fewer than `limit` only when nothing is left (`outbox_prunes`).
+    async fn prune(&self, tenant: TenantId, before: Timestamp, limit: usize) -> Result<u64>;
 }

@@ -45,6 +45,8 @@ pub struct Settings {
     pub query: QuerySettings,
     /// Rules, alerts and notifications.
     pub alerting: AlertingSettings,
+    /// How long things are kept.
+    pub housekeeping: HousekeepingSettings,
     /// The HTTP interface.
     pub http: HttpSettings,
 }
@@ -209,6 +211,40 @@ impl Default for AlertingSettings {
     }
 }
 
+/// Settings of what is deleted after a time. Events are kept until they are deleted, sessions and the audit log as the settings of
+/// accounts say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HousekeepingSettings {
+    /// How often all tenants are visited; 1 hour.
+    #[serde(with = "duration_text")]
+    pub interval: Duration,
+    /// How long an alert is kept after it was resolved, with its timeline; 90 days.
+    #[serde(with = "duration_text")]
+    pub keep_alerts: Duration,
+    /// How long a notification is kept after it was delivered or given up, with the log of its attempts; 30 days. Whether a channel has
+    /// failed for five days is read from them.
+    #[serde(with = "duration_text")]
+    pub keep_deliveries: Duration,
+    /// How long the log of changes to rules, channels, silences and routing is kept; 400 days.
+    #[serde(with = "duration_text")]
+    pub keep_changes: Duration,
+    /// How many records of a kind are deleted at once, before the next tenant's turn; 500.
+    pub batch: usize,
+}
+
+impl Default for HousekeepingSettings {
+    fn default() -> Self {
+        Self {
+            interval: HOUR,
+            keep_alerts: 90 * DAY,
+            keep_deliveries: 30 * DAY,
+            keep_changes: 400 * DAY,
+            batch: 500,
+        }
+    }
+}
+
 /// Settings of the HTTP interface.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -301,7 +337,7 @@ impl Settings {
     /// `Invalid` with a field error for every setting that is not.
     pub fn validate(&self) -> Result<()> {
         let mut ranges = Ranges::default();
-        let Self { ingest, query, alerting, http } = self;
+        let Self { ingest, query, alerting, housekeeping, http } = self;
         ranges.number("/ingest/max_payload_bytes", ingest.max_payload_bytes, 1, GIB);
         ranges.number("/ingest/max_payload_bytes_v1", ingest.max_payload_bytes_v1, 1, GIB);
         ranges.number("/ingest/max_batch_events", ingest.max_batch_events, 1, 1_000_000);
@@ -322,6 +358,11 @@ impl Settings {
         ranges.number("/alerting/max_instances_per_rule", alerting.max_instances_per_rule, 1, 1_000_000);
         ranges.number("/alerting/max_template_output_bytes", alerting.max_template_output_bytes, 1, MIB);
         ranges.span("/alerting/lease_ttl", alerting.lease_ttl, Duration::from_millis(500), 10 * MINUTE);
+        ranges.span("/housekeeping/interval", housekeeping.interval, MINUTE, 7 * DAY);
+        ranges.span("/housekeeping/keep_alerts", housekeeping.keep_alerts, DAY, 36_600 * DAY);
+        ranges.span("/housekeeping/keep_deliveries", housekeeping.keep_deliveries, 7 * DAY, 36_600 * DAY);
+        ranges.span("/housekeeping/keep_changes", housekeeping.keep_changes, DAY, 36_600 * DAY);
+        ranges.number("/housekeeping/batch", housekeeping.batch, 1, 100_000);
         ranges.number("/http/max_body_bytes", http.max_body_bytes, 1, GIB);
         ranges.number("/http/max_inflate_ratio", http.max_inflate_ratio, 1, 10_000);
         ranges.number("/http/max_body_memory_bytes", http.max_body_memory_bytes, 1, 1 << 40);

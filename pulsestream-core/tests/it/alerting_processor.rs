@@ -92,6 +92,7 @@ impl World {
             coordinator: Arc::new(KeyValueCoordinator::new(self.store.clone(), self.env.clone())),
             engine: Arc::new(StreamingEngine::default()),
             planner: Arc::new(DirectPlanner::default()),
+            listener: None,
             env: self.env.clone(),
             holder: holder.into(),
         };

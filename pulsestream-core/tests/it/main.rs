@@ -8,6 +8,7 @@ mod broken;
 mod contracts;
 mod dispatcher;
 mod filter;
+mod housekeeping;
 mod layers;
 mod memory;
 mod processing;

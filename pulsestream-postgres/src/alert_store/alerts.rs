@@ -223,26 +223,23 @@ pub(super) async fn store<'a>(
     Ok(())
 }
 
-pub(super) async fn prune(database: &Arc<Database>, tenant: TenantId, before: Timestamp) -> Result<u64> {
+pub(super) async fn prune(
+    database: &Arc<Database>,
+    tenant: TenantId,
+    before: Timestamp,
+    limit: usize,
+) -> Result<u64> {
     // Timelines go with their alerts, through the foreign key.
     let sql: Arc<str> = Arc::from(format!(
         "delete from {schema}.alerts where tenant_id = $1 and alert_id in (select alert_id from {schema}.alerts \
-         where tenant_id = $1 and resolved_at < $2 limit {CHUNK})",
+         where tenant_id = $1 and resolved_at < $2 limit $3)",
         schema = database.schema(),
     ));
-    let params = [Param::uuid(tenant.as_u128()), Param::timestamp(before)];
-    let mut pruned = 0;
-    loop {
-        let (sql, params) = (sql.clone(), params.clone());
-        let gone = database
-            .write("alert_store.prune_alerts", Scope::Tenant(tenant), move |connection| {
-                let statement = bound(sql.clone(), &params);
-                Box::pin(async move { Ok(statement.execute(connection).await?.rows_affected()) })
-            })
-            .await?;
-        pruned += gone;
-        if gone == 0 {
-            return Ok(pruned);
-        }
-    }
+    let params = [Param::uuid(tenant.as_u128()), Param::timestamp(before), Param::int8(saturating(limit))];
+    database
+        .write("alert_store.prune_alerts", Scope::Tenant(tenant), move |connection| {
+            let statement = bound(sql.clone(), &params);
+            Box::pin(async move { Ok(statement.execute(connection).await?.rows_affected()) })
+        })
+        .await
 }

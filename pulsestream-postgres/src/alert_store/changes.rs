@@ -79,12 +79,18 @@ pub(super) async fn list(
         .await
 }
 
-pub(super) async fn prune(database: &Arc<Database>, tenant: TenantId, before: Timestamp) -> Result<u64> {
+pub(super) async fn prune(
+    database: &Arc<Database>,
+    tenant: TenantId,
+    before: Timestamp,
+    limit: usize,
+) -> Result<u64> {
     let sql: Arc<str> = Arc::from(format!(
-        "delete from {}.config_changes where tenant_id = $1 and at < $2",
-        database.schema()
+        "delete from {schema}.config_changes where tenant_id = $1 and revision in (select revision from \
+         {schema}.config_changes where tenant_id = $1 and at < $2 order by revision limit $3)",
+        schema = database.schema(),
     ));
-    let params = [Param::uuid(tenant.as_u128()), Param::timestamp(before)];
+    let params = [Param::uuid(tenant.as_u128()), Param::timestamp(before), Param::int8(saturating(limit))];
     database
         .write("alert_store.prune_changes", Scope::Tenant(tenant), move |connection| {
             let statement = bound(sql.clone(), &params);

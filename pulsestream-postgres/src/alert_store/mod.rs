@@ -230,8 +230,8 @@ impl AlertStore for PostgresAlertStore {
             .await
     }
 
-    async fn prune_alerts(&self, tenant: TenantId, before: Timestamp) -> Result<u64> {
-        alerts::prune(&self.database, tenant, before).await
+    async fn prune_alerts(&self, tenant: TenantId, before: Timestamp, limit: usize) -> Result<u64> {
+        alerts::prune(&self.database, tenant, before, limit).await
     }
 
     async fn channels(&self, tenant: TenantId) -> Result<Vec<Channel>> {
@@ -302,8 +302,8 @@ impl AlertStore for PostgresAlertStore {
         changes::list(&self.database, tenant, *query).await
     }
 
-    async fn prune_changes(&self, tenant: TenantId, before: Timestamp) -> Result<u64> {
-        changes::prune(&self.database, tenant, before).await
+    async fn prune_changes(&self, tenant: TenantId, before: Timestamp, limit: usize) -> Result<u64> {
+        changes::prune(&self.database, tenant, before, limit).await
     }
 
     async fn config(&self, tenant: TenantId, now: Timestamp) -> Result<AlertingConfig> {

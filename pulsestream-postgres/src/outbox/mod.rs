@@ -196,28 +196,19 @@ impl Outbox for PostgresOutbox {
             .await
     }
 
-    async fn prune(&self, tenant: TenantId, before: Timestamp) -> Result<u64> {
+    async fn prune(&self, tenant: TenantId, before: Timestamp, limit: usize) -> Result<u64> {
         // Logs go with their deliveries, through the foreign key.
         let sql: Arc<str> = Arc::from(format!(
             "delete from {schema}.deliveries where tenant_id = $1 and delivery_id in \
-             (select delivery_id from {schema}.deliveries where tenant_id = $1 and finished_at < $2 limit {CHUNK})",
+             (select delivery_id from {schema}.deliveries where tenant_id = $1 and finished_at < $2 limit $3)",
             schema = self.schema(),
         ));
-        let params = [Param::uuid(tenant.as_u128()), Param::timestamp(before)];
-        let mut pruned = 0;
-        loop {
-            let (sql, params) = (sql.clone(), params.clone());
-            let gone = self
-                .database
-                .write("outbox.prune", Scope::Tenant(tenant), move |connection| {
-                    let statement = bound(sql.clone(), &params);
-                    Box::pin(async move { Ok(statement.execute(connection).await?.rows_affected()) })
-                })
-                .await?;
-            pruned += gone;
-            if gone == 0 {
-                return Ok(pruned);
-            }
-        }
+        let params = [Param::uuid(tenant.as_u128()), Param::timestamp(before), Param::int8(saturating(limit))];
+        self.database
+            .write("outbox.prune", Scope::Tenant(tenant), move |connection| {
+                let statement = bound(sql.clone(), &params);
+                Box::pin(async move { Ok(statement.execute(connection).await?.rows_affected()) })
+            })
+            .await
     }
 }

@@ -5,6 +5,8 @@ mod alert;
 mod folder;
 #[cfg(feature = "jwks")]
 mod foreign;
+#[cfg(all(feature = "postgres", feature = "redis"))]
+mod housekeeping;
 mod layers;
 mod live;
 #[cfg(feature = "notify")]

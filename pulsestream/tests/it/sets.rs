@@ -20,7 +20,7 @@ fn event(id: &str, ps: &PulseStream) -> Event {
 }
 
 /// Waits until `ask` has an answer, for at most half a minute.
-async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Result<Option<T>>) -> T {
+pub(crate) async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Result<Option<T>>) -> T {
     for _ in 0..3_000 {
         if let Some(answer) = ask().await.unwrap() {
             return answer;

@@ -130,17 +130,20 @@ pub(super) async fn alerts_are_isolated(probe: Probe) {
     assert_eq!(error.kind(), ErrorKind::NotFound);
     let entry = TimelineEntry::by(AlertId::from_u128(1), at(5), &"eve".into(), None, TimelineKind::Commented);
     stranger.store.record_timeline(stranger.tenant, vec![entry]).await.expect("passed over");
-    assert_eq!(stranger.store.prune_alerts(stranger.tenant, at(9_999)).await.expect("succeeds"), 0);
+    assert_eq!(stranger.store.prune_alerts(stranger.tenant, at(9_999), 9).await.expect("succeeds"), 0);
     assert_eq!(probe.alert(1).await.map(|alert| alert.state), Some(AlertState::Firing));
     assert_eq!(probe.timeline(1).await.len(), 1);
 }
 
-/// What was resolved before a moment goes, with everything that hangs on it; the rest stays.
+/// What was resolved before a moment goes, no more than asked, with everything that hangs on it; the rest stays.
 pub(super) async fn alerts_are_pruned(probe: Probe) {
     let changes = (1..=6).map(firing).chain([resolved(1, 100), resolved(2, 101), resolved(3, 102)]);
     probe.committed(0, changes.collect()).await;
-    assert_eq!(probe.store.prune_alerts(probe.tenant, at(102)).await.expect("prune succeeds"), 2);
-    assert_eq!(probe.store.prune_alerts(probe.tenant, at(102)).await.expect("prune succeeds"), 0);
+    let mut gone = Vec::new();
+    for limit in [0, 1, 5, 5] {
+        gone.push(probe.store.prune_alerts(probe.tenant, at(102), limit).await.expect("prune succeeds"));
+    }
+    assert_eq!(gone, [0, 1, 1, 0]);
     assert_eq!(probe.found(&AlertQuery::default()).await, [6, 5, 4, 3]);
     assert!(probe.alert(1).await.is_none() && probe.timeline(1).await.is_empty());
     let counts = probe.store.alert_counts(probe.tenant).await.expect("succeeds");

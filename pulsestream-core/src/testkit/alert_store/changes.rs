@@ -63,7 +63,7 @@ pub(super) async fn changes_tell_who_and_what(probe: Probe) {
     assert!(!text.contains("whsec_") && text.contains("***"), "secrets are masked: {text}");
 }
 
-/// Following `next` visits each entry once; one object can be asked for; old entries can be pruned.
+/// Following `next` visits each entry once; one object can be asked for.
 pub(super) async fn changes_have_pages(probe: Probe) {
     let (store, tenant) = (&probe.store, probe.tenant);
     for number in 1..=7 {
@@ -97,9 +97,21 @@ pub(super) async fn changes_have_pages(probe: Probe) {
     let query = ConfigChangeQuery { before: first.next, ..query };
     let second = store.changes(tenant, &query).await.expect("succeeds");
     assert_eq!([first.changes, second.changes].concat(), of_one);
-    assert_eq!(store.prune_changes(tenant, at(7)).await.expect("succeeds"), 6);
-    let kept = probe.log(&ConfigChangeQuery::default()).await;
-    assert_eq!(kept, all[..4]);
+}
+
+/// Entries from before a moment go, the oldest first, no more than asked; the rest stays.
+pub(super) async fn changes_are_pruned(probe: Probe) {
+    let (store, tenant) = (&probe.store, probe.tenant);
+    for number in 1..=7 {
+        let author = by("ann", i64::try_from(number).expect("small"));
+        store.put_rule(tenant, rule(number), PutMode::Create, &author).await.expect("new");
+    }
+    let all = probe.log(&ConfigChangeQuery::default()).await;
+    assert_eq!(store.prune_changes(tenant, at(7), 0).await.expect("succeeds"), 0);
+    assert_eq!(store.prune_changes(tenant, at(7), 4).await.expect("succeeds"), 4);
+    assert_eq!(probe.log(&ConfigChangeQuery::default()).await, all[..3]);
+    assert_eq!(store.prune_changes(tenant, at(7), 4).await.expect("succeeds"), 2);
+    assert_eq!(probe.log(&ConfigChangeQuery::default()).await, all[..1]);
 }
 
 /// The changes of another tenant do not appear, and pruning leaves them.
@@ -107,6 +119,6 @@ pub(super) async fn changes_are_isolated(probe: Probe) {
     let stranger = probe.stranger();
     probe.store.put_rule(probe.tenant, rule(1), PutMode::Create, &by("ann", 1)).await.expect("new");
     assert!(stranger.log(&ConfigChangeQuery::default()).await.is_empty());
-    assert_eq!(stranger.store.prune_changes(stranger.tenant, at(100)).await.expect("succeeds"), 0);
+    assert_eq!(stranger.store.prune_changes(stranger.tenant, at(100), 9).await.expect("succeeds"), 0);
     assert_eq!(probe.log(&ConfigChangeQuery::default()).await.len(), 1);
 }

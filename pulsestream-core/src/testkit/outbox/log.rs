@@ -96,7 +96,7 @@ pub(super) async fn outbox_is_isolated(probe: Probe) {
     ] {
         assert_eq!(stranger.replay(selection, 10).await, 0);
     }
-    assert_eq!(stranger.outbox.prune(stranger.tenant, at(9_999)).await.expect("prune succeeds"), 0);
+    assert_eq!(stranger.outbox.prune(stranger.tenant, at(9_999), 9).await.expect("prune succeeds"), 0);
     assert_eq!(stranger.enqueue(vec![delivery(1, 2, 7)]).await, 1, "the same id is another delivery");
     assert_eq!(probe.read(1).await.0.status, DeliveryStatus::Dead);
     assert_eq!(probe.counts().await.dead, 1);
@@ -176,7 +176,7 @@ pub(super) async fn outbox_pages_are_complete(probe: Probe) {
     assert!(probe.listed(&DeliveryQuery { range, ..base }).await.is_empty());
 }
 
-/// What was finished before a moment goes with its log; what waits stays.
+/// What was finished before a moment goes with its log, no more than asked; what waits stays.
 pub(super) async fn outbox_prunes(probe: Probe) {
     probe
         .enqueue(
@@ -186,13 +186,17 @@ pub(super) async fn outbox_prunes(probe: Probe) {
     probe.finish(5, Disposition::Delivered).await;
     probe.finish(10, Disposition::Dead).await;
     probe.finish(15, Disposition::Cancelled).await;
-    assert_eq!(probe.outbox.prune(probe.tenant, at(15)).await.expect("prune succeeds"), 2);
+    let mut gone = Vec::new();
+    for limit in [0, 1, 5] {
+        gone.push(probe.outbox.prune(probe.tenant, at(15), limit).await.expect("prune succeeds"));
+    }
+    assert_eq!(gone, [0, 1, 1]);
     assert_eq!(probe.listed(&DeliveryQuery::default()).await, [4, 3]);
     let expected = DeliveryCounts { queued: 1, cancelled: 1, ..DeliveryCounts::default() };
     assert_eq!(probe.counts().await, expected);
     let id = DeliveryId::from_u128(1);
     assert_eq!(probe.outbox.delivery(probe.tenant, id).await.expect("succeeds"), None);
-    assert_eq!(probe.outbox.prune(probe.tenant, at(9_999)).await.expect("prune succeeds"), 1);
+    assert_eq!(probe.outbox.prune(probe.tenant, at(9_999), 9).await.expect("prune succeeds"), 1);
     assert_eq!(probe.replay(ReplaySelection::Dead { channel: None }, 50).await, 0);
     assert_eq!(numbers(&probe.lease("a", 20, 10).await), [4]);
 }
