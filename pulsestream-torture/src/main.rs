@@ -1,7 +1,7 @@
 //! Does to the embedded store what disks, kernels and administrators do, and checks what is left.
 //!
 //! `cargo run --release -p pulsestream-torture -- kill9 --cycles 2000`
-//! `cargo run --release -p pulsestream-torture -- alerting --cycles 500`
+//! `cargo run --release -p pulsestream-torture -- alerting --cycles 500`, and with `--store postgres --cycles 200`
 //! `cargo run --release -p pulsestream-torture -- redis --cycles 50`
 //! `cargo run --release -p pulsestream-torture -- postgres --cycles 50`
 //!
@@ -61,15 +61,16 @@ enum Command {
         /// Chooses the moments.
         #[arg(long, default_value_t = 1)]
         seed: u64,
-        /// Where the stores are; a temporary folder when absent.
+        /// Where the stores are: a folder, the URL of a PostgreSQL, or `postgres` for a server of its own; a temporary folder when
+        /// absent.
         #[arg(long)]
-        folder: Option<PathBuf>,
+        store: Option<String>,
     },
     /// The child of `alerting`.
     #[command(hide = true)]
     AlertingChild {
         /// The store.
-        folder: PathBuf,
+        store: String,
         /// Where notifications go.
         sink: String,
         /// The first tick.
@@ -195,9 +196,9 @@ fn limits(rounds: u64, delay: Duration) -> Result<()> {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Kill9 { cycles, seed, folder } => kill9::run(cycles, seed, folder),
-        Command::Alerting { cycles, seed, folder } => alerting::run(cycles, seed, folder),
-        Command::AlertingChild { folder, sink, start, gap, ticks } => {
-            alerting::run_child(&folder, &sink, start, gap, ticks)
+        Command::Alerting { cycles, seed, store } => alerting::run(cycles, seed, store.as_deref()),
+        Command::AlertingChild { store, sink, start, gap, ticks } => {
+            alerting::run_child(&store, &sink, start, gap, ticks)
         }
         Command::Kills { stride } => trace::kills(stride),
         Command::Failures { stride } => trace::failures(stride),

@@ -35,6 +35,8 @@ const LIVE_MESSAGES: usize = 1_024;
 pub(crate) struct Stores {
     pub(crate) event_store: Option<Arc<dyn EventStore>>,
     pub(crate) key_value: Option<Arc<dyn KeyValue>>,
+    /// Whether `key_value` is in a folder that is locked for this process.
+    owns_key_value: bool,
     pub(crate) identity_store: Option<Arc<dyn IdentityStore>>,
     /// Rules and alerts with their deliveries: one commit covers both, so they come from one backend.
     pub(crate) alerts: Option<(Arc<dyn AlertStore>, Arc<dyn Outbox>)>,
@@ -139,11 +141,23 @@ pub(crate) async fn open(
     };
     let (alert_store, outbox): (Arc<dyn AlertStore>, Arc<dyn Outbox>) = match stores.alerts {
         Some(both) => both,
-        None => (Arc::new(KeyValueAlertStore::new(at_rest()?)), Arc::new(KeyValueOutbox::new(at_rest()?))),
+        None => {
+            let outbox = KeyValueOutbox::new(at_rest()?);
+            if stores.owns_key_value {
+                outbox.end_leases().await?;
+            }
+            (Arc::new(KeyValueAlertStore::new(at_rest()?)), Arc::new(outbox))
+        }
     };
-    let coordinator = match stores.coordinator {
+    let coordinator: Arc<dyn Coordinator> = match stores.coordinator {
         Some(coordinator) => coordinator,
-        None => Arc::new(KeyValueCoordinator::new(at_rest()?, env.clone())),
+        None => {
+            let coordinator = KeyValueCoordinator::new(at_rest()?, env.clone());
+            if stores.owns_key_value {
+                coordinator.end_all().await?;
+            }
+            Arc::new(coordinator)
+        }
     };
     let document_store = match stores.document_store {
         Some(store) => store,
@@ -288,7 +302,11 @@ async fn open_folder(
         stores.embedded = Some(Arc::clone(&store));
         stores.event_store = Some(store);
     }
-    stores.key_value.get_or_insert(key_value);
+    if stores.key_value.is_none() {
+        stores.key_value = Some(key_value);
+        // The folder is locked for this process: whoever held a lease in it is gone.
+        stores.owns_key_value = true;
+    }
     Ok(())
 }
 

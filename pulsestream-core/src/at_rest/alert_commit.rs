@@ -56,7 +56,7 @@ pub(super) async fn read_checkpoint(
 pub(super) async fn commit(store: &dyn KeyValue, commit: &AlertCommit) -> Result<AlertCommitOutcome> {
     let mut attempts = Attempts::new(OPERATION);
     loop {
-        attempts.next()?;
+        attempts.next().await?;
         let mut transaction = Transaction::new(store);
         if !advance(&mut transaction, &commit.checkpoint).await? {
             return Ok(AlertCommitOutcome::Replayed);

@@ -84,7 +84,7 @@ pub(super) async fn put<T: Versioned>(
 ) -> Result<T> {
     let mut attempts = Attempts::new(T::OPERATION);
     loop {
-        attempts.next()?;
+        attempts.next().await?;
         let mut transaction = Transaction::new(store);
         let key = document.key(tenant);
         let present: Option<T> = transaction.get(&key, T::WHAT).await?;
@@ -121,7 +121,7 @@ pub(super) async fn delete<T: Versioned>(
 ) -> Result<bool> {
     let mut attempts = Attempts::new(T::OPERATION);
     loop {
-        attempts.next()?;
+        attempts.next().await?;
         let mut transaction = Transaction::new(store);
         let Some(present) = transaction.get::<T>(&key, T::WHAT).await? else { return Ok(false) };
         transaction.delete(key.clone());
@@ -239,7 +239,7 @@ pub(super) async fn prune_changes(
         if transaction.commit().await? {
             (start, pruned) = (next, pruned + old);
         } else {
-            attempts.next()?;
+            attempts.next().await?;
         }
     }
     Ok(pruned as u64)

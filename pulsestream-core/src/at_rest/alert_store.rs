@@ -191,7 +191,7 @@ impl AlertStore for KeyValueAlertStore {
         const OPERATION: &str = "alert_store.act_on_alert";
         let mut attempts = Attempts::new(OPERATION);
         loop {
-            attempts.next()?;
+            attempts.next().await?;
             let mut transaction = Transaction::new(&*self.0);
             let key = keys::alert(tenant, id);
             let Some(before) = transaction.get::<Alert>(&key, "alert").await? else {
@@ -227,7 +227,7 @@ impl AlertStore for KeyValueAlertStore {
     async fn record_timeline(&self, tenant: TenantId, entries: Vec<TimelineEntry>) -> Result<()> {
         let mut attempts = Attempts::new("alert_store.record_timeline");
         loop {
-            attempts.next()?;
+            attempts.next().await?;
             let mut transaction = Transaction::new(&*self.0);
             alert_commit::record_timeline(&mut transaction, tenant, &entries).await?;
             if transaction.commit().await? {
@@ -258,7 +258,7 @@ impl AlertStore for KeyValueAlertStore {
             if transaction.commit().await? {
                 pruned += ids.len();
             } else {
-                attempts.next()?;
+                attempts.next().await?;
             }
         }
         Ok(pruned as u64)

@@ -34,6 +34,18 @@ impl KeyValueCoordinator {
         Self { store, env }
     }
 
+    /// Ends all leases, so that the next holders need not wait. Only for a store that nobody else works on: for example after the
+    /// exclusive lock of a folder has shown that its last owner is gone.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn end_all(&self) -> Result<()> {
+        for lease in self.leases("").await? {
+            self.release(&lease).await?;
+        }
+        Ok(())
+    }
+
     /// Replaces the lease of a resource by what `change` makes of the present one, unless it makes nothing of it.
     async fn update(
         &self,

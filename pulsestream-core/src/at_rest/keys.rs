@@ -351,6 +351,17 @@ pub(crate) mod outbox {
         Some((Timestamp::from_micros(micros), tenant, id))
     }
 
+    /// The start of the leases of all channels.
+    pub(crate) fn all_leases() -> Vec<u8> {
+        key(b'w', &[])
+    }
+
+    /// Reads the tenant out of the key of the leases of a channel.
+    pub(crate) fn tenant_of_leases(key: &[u8]) -> Option<TenantId> {
+        let rest = key.strip_prefix(all_leases().as_slice())?;
+        Some(TenantId::from_bytes(rest.get(..16)?.try_into().ok()?))
+    }
+
     /// The leases of a channel.
     pub(crate) fn leases(tenant: TenantId, channel: ChannelId) -> Vec<u8> {
         key(b'w', &[&tenant.to_bytes(), &channel.to_bytes()])

@@ -12,6 +12,7 @@ mod outbox;
 mod outbox_rows;
 mod record;
 mod transaction;
+mod turns;
 
 pub use alert_store::KeyValueAlertStore;
 pub use coordinator::KeyValueCoordinator;

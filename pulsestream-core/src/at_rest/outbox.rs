@@ -9,6 +9,7 @@ use super::keys::outbox as keys;
 use super::outbox_rows::{self, ChannelLeases, Row, RowLease};
 use super::record::decode;
 use super::transaction::{Attempts, Transaction};
+use super::turns::Turns;
 use crate::alerting::{Delivery, DeliveryStatus};
 use crate::error::Result;
 use crate::id::{ChannelId, DeliveryId, TenantId};
@@ -28,16 +29,57 @@ const MAX_LOG: usize = 200;
 
 /// Keeps deliveries in a [`KeyValue`] store, the one of [`KeyValueAlertStore`](super::KeyValueAlertStore).
 #[derive(Debug, Clone)]
-pub struct KeyValueOutbox(Arc<dyn KeyValue>);
+pub struct KeyValueOutbox {
+    store: Arc<dyn KeyValue>,
+    /// Those whose transactions were overtaken wait here for each other.
+    turns: Turns,
+}
 
 impl KeyValueOutbox {
     /// Creates an outbox over `store`.
     pub fn new(store: Arc<dyn KeyValue>) -> Self {
-        Self(store)
+        Self { store, turns: Turns::default() }
+    }
+
+    /// Ends the leases of all deliveries, so that they can be leased again at once. Only for a store that nobody else works on: for
+    /// example after the exclusive lock of a folder has shown that its last owner is gone.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn end_leases(&self) -> Result<()> {
+        let mut start = keys::all_leases();
+        let end = prefix_end(&start);
+        loop {
+            let channels = self.range(start.clone(), end.clone(), INDEX_PAGE, false).await?;
+            let Some((last, _)) = channels.last() else { return Ok(()) };
+            start = [last.as_slice(), &[0]].concat();
+            for (key, leases) in channels {
+                let Some(tenant) = keys::tenant_of_leases(&key) else { continue };
+                let leases: ChannelLeases = decode(&leases, "channel leases")?;
+                let ids: Vec<_> = leases.into_iter().map(|(id, _)| id).collect();
+                self.end_leases_of(tenant, &ids).await?;
+            }
+        }
+    }
+
+    async fn end_leases_of(&self, tenant: TenantId, ids: &[DeliveryId]) -> Result<()> {
+        let mut attempts = Attempts::in_turn("outbox.end_leases", &self.turns);
+        loop {
+            attempts.next().await?;
+            let mut transaction = Transaction::new(&*self.store);
+            for id in ids {
+                let Some(before) = outbox_rows::read(&mut transaction, tenant, *id).await? else { continue };
+                let after = Row { lease: None, ..before.clone() };
+                outbox_rows::replace(&mut transaction, tenant, Some(&before), &after).await?;
+            }
+            if transaction.commit().await? {
+                return Ok(());
+            }
+        }
     }
 
     async fn range(&self, start: Vec<u8>, end: Vec<u8>, limit: usize, reverse: bool) -> Result<Vec<Entry>> {
-        match self.0.read(vec![Read::Range { start, end, limit, reverse }]).await?.pop() {
+        match self.store.read(vec![Read::Range { start, end, limit, reverse }]).await?.pop() {
             Some(ReadResult::Entries(entries)) => Ok(entries),
             _ => Ok(Vec::new()),
         }
@@ -46,7 +88,7 @@ impl KeyValueOutbox {
     async fn load(&self, tenant: TenantId, ids: &[DeliveryId]) -> Result<Vec<Delivery>> {
         let reads = ids.iter().map(|id| Read::Get(keys::delivery(tenant, *id))).collect();
         let mut deliveries = Vec::with_capacity(ids.len());
-        for answer in self.0.read(reads).await? {
+        for answer in self.store.read(reads).await? {
             if let ReadResult::Value(Some(bytes)) = answer {
                 deliveries.push(decode::<Row>(&bytes, "delivery")?.delivery);
             }
@@ -61,7 +103,7 @@ impl KeyValueOutbox {
         options: &LeaseOptions,
         limit: usize,
     ) -> Result<Option<Vec<LeasedDelivery>>> {
-        let mut transaction = Transaction::new(&*self.0);
+        let mut transaction = Transaction::new(&*self.store);
         let channels: HashSet<_> = places.iter().map(|(tenant, _, channel)| (*tenant, *channel)).collect();
         let mut needed: Vec<_> =
             channels.iter().map(|(tenant, channel)| keys::leases(*tenant, *channel)).collect();
@@ -101,10 +143,10 @@ impl KeyValueOutbox {
     }
 
     async fn replay_ids(&self, tenant: TenantId, ids: &[DeliveryId], now: Timestamp) -> Result<u64> {
-        let mut attempts = Attempts::new("outbox.replay");
+        let mut attempts = Attempts::in_turn("outbox.replay", &self.turns);
         loop {
-            attempts.next()?;
-            let mut transaction = Transaction::new(&*self.0);
+            attempts.next().await?;
+            let mut transaction = Transaction::new(&*self.store);
             transaction.load(ids.iter().map(|id| keys::delivery(tenant, *id)).collect()).await?;
             let mut replayed = 0;
             for id in ids {
@@ -194,10 +236,10 @@ fn apply(delivery: &mut Delivery, record: &AttemptRecord) {
 #[async_trait]
 impl Outbox for KeyValueOutbox {
     async fn enqueue(&self, tenant: TenantId, deliveries: Vec<Delivery>) -> Result<usize> {
-        let mut attempts = Attempts::new("outbox.enqueue");
+        let mut attempts = Attempts::in_turn("outbox.enqueue", &self.turns);
         loop {
-            attempts.next()?;
-            let mut transaction = Transaction::new(&*self.0);
+            attempts.next().await?;
+            let mut transaction = Transaction::new(&*self.store);
             let added = outbox_rows::insert(&mut transaction, tenant, &deliveries).await?;
             if transaction.commit().await? {
                 return Ok(added);
@@ -207,7 +249,7 @@ impl Outbox for KeyValueOutbox {
 
     async fn lease(&self, options: &LeaseOptions) -> Result<Vec<LeasedDelivery>> {
         let mut leased = Vec::new();
-        let mut attempts = Attempts::new("outbox.lease");
+        let mut attempts = Attempts::in_turn("outbox.lease", &self.turns);
         let mut start = keys::queue();
         let end = keys::queued_after(options.now);
         while leased.len() < options.limit.max(1) {
@@ -228,7 +270,7 @@ impl Outbox for KeyValueOutbox {
                     leased.extend(more);
                     start = [last.as_slice(), &[0]].concat();
                 }
-                None if leased.is_empty() => attempts.next()?,
+                None if leased.is_empty() => attempts.next().await?,
                 // What is leased already must reach the caller.
                 None => break,
             }
@@ -237,10 +279,10 @@ impl Outbox for KeyValueOutbox {
     }
 
     async fn record(&self, records: Vec<AttemptRecord>) -> Result<Vec<RecordOutcome>> {
-        let mut attempts = Attempts::new("outbox.record");
+        let mut attempts = Attempts::in_turn("outbox.record", &self.turns);
         loop {
-            attempts.next()?;
-            let mut transaction = Transaction::new(&*self.0);
+            attempts.next().await?;
+            let mut transaction = Transaction::new(&*self.store);
             let mut outcomes = Vec::with_capacity(records.len());
             for record in &records {
                 let (tenant, id) = (record.tenant, record.delivery);
@@ -320,7 +362,7 @@ impl Outbox for KeyValueOutbox {
         id: DeliveryId,
     ) -> Result<Option<(Delivery, Vec<DeliveryAttempt>)>> {
         let reads = vec![Read::Get(keys::delivery(tenant, id)), Read::Get(keys::log(tenant, id))];
-        let mut answers = self.0.read(reads).await?.into_iter();
+        let mut answers = self.store.read(reads).await?.into_iter();
         let (Some(ReadResult::Value(Some(row))), Some(ReadResult::Value(log))) =
             (answers.next(), answers.next())
         else {
@@ -349,13 +391,13 @@ impl Outbox for KeyValueOutbox {
     }
 
     async fn counts(&self, tenant: TenantId) -> Result<DeliveryCounts> {
-        let stored = self.0.get(keys::counts(tenant)).await?;
+        let stored = self.store.get(keys::counts(tenant)).await?;
         stored.map(|bytes| decode(&bytes, "delivery counts")).transpose().map(Option::unwrap_or_default)
     }
 
     async fn prune(&self, tenant: TenantId, before: Timestamp, limit: usize) -> Result<u64> {
         let mut pruned = 0;
-        let mut attempts = Attempts::new("outbox.prune");
+        let mut attempts = Attempts::in_turn("outbox.prune", &self.turns);
         while pruned < limit {
             let (start, end) = (keys::finished(tenant), keys::finished_from(tenant, before));
             let places = self.range(start, end, INDEX_PAGE.min(limit - pruned), false).await?;
@@ -363,14 +405,14 @@ impl Outbox for KeyValueOutbox {
             if ids.is_empty() {
                 break;
             }
-            let mut transaction = Transaction::new(&*self.0);
+            let mut transaction = Transaction::new(&*self.store);
             for id in &ids {
                 outbox_rows::remove(&mut transaction, tenant, *id).await?;
             }
             if transaction.commit().await? {
                 pruned += ids.len();
             } else {
-                attempts.next()?;
+                attempts.next().await?;
             }
         }
         Ok(pruned as u64)

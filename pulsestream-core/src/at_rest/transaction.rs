@@ -6,33 +6,47 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::record::{decode, encode};
+use super::turns::{Turn, Turns};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ports::key_value::{Commit, CommitOutcome, KeyValue, Read, ReadResult};
 
 /// How often a lost race is run again; each loss means that somebody else has made progress.
 const MAX_ATTEMPTS: usize = 64;
 
-/// Counts attempts, so that a loop that is always overtaken ends.
+/// How often an operation is overtaken before it takes a turn.
+const PATIENCE: usize = 2;
+
+/// Counts attempts, so that a loop that is always overtaken ends, and takes turns with other such loops, so that it is not.
 #[derive(Debug)]
-pub(super) struct Attempts {
+pub(super) struct Attempts<'a> {
     operation: &'static str,
     left: usize,
+    turns: Option<&'a Turns>,
+    turn: Option<Turn>,
 }
 
-impl Attempts {
+impl<'a> Attempts<'a> {
     /// Starts to count.
     pub(super) fn new(operation: &'static str) -> Self {
-        Self { operation, left: MAX_ATTEMPTS }
+        Self { operation, left: MAX_ATTEMPTS, turns: None, turn: None }
     }
 
-    /// Counts one.
+    /// Starts to count an operation that takes turns with others when it is overtaken.
+    pub(super) fn in_turn(operation: &'static str, turns: &'a Turns) -> Self {
+        Self { turns: Some(turns), ..Self::new(operation) }
+    }
+
+    /// Counts one. An operation that was overtaken before waits for its turn, which it keeps to its end.
     ///
     /// # Errors
     /// `Unavailable` when every attempt was overtaken.
-    pub(super) fn next(&mut self) -> Result<()> {
+    pub(super) async fn next(&mut self) -> Result<()> {
         self.left = self.left.checked_sub(1).ok_or_else(|| {
             Error::new(ErrorKind::Unavailable, self.operation, "too many others change the same records")
         })?;
+        if let Some(turns) = self.turns.filter(|_| self.turn.is_none() && self.left + PATIENCE < MAX_ATTEMPTS) {
+            self.turn.insert(turns.join()).comes().await;
+        }
         Ok(())
     }
 }

@@ -1,7 +1,6 @@
 //! The process that is killed: it ingests, evaluates and delivers, with the clock in its hands.
 
 use std::io::Write;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,10 +9,13 @@ use pulsestream::{PulseStream, Unlimited};
 use pulsestream_core::alerting::Author;
 use pulsestream_core::env::{Env, ManualClock, SystemEntropy};
 use pulsestream_core::ports::alert_store::PutMode;
+use pulsestream_core::settings::Settings;
 use pulsestream_core::{Error, ErrorKind, Result};
 
 use super::script;
 
+/// How long a lease outlives a child that was killed: the shortest that can be set.
+pub(super) const LEASE_TTL: Duration = Duration::from_millis(500);
 /// How long a tick takes, in real time.
 const PACE: Duration = Duration::from_millis(2);
 /// How long every worker has looked at the clock at least once, in real time.
@@ -35,29 +37,32 @@ pub(super) struct Plan {
 }
 
 /// Opens a store as the child does.
-pub(super) async fn open(folder: &Path, clock: Arc<ManualClock>, works: bool) -> Result<PulseStream> {
+pub(super) async fn open(store: &str, clock: Arc<ManualClock>, works: bool) -> Result<PulseStream> {
+    let mut settings = Settings::default();
+    settings.alerting.lease_ttl = LEASE_TTL;
     let mut builder = PulseStream::builder()
+        .with_settings(settings)
         .with_env(Env::new(clock, Arc::new(SystemEntropy)))
         .with_rate_limiter(Arc::new(Unlimited))
         .with_egress_policy(EgressPolicy::new().allow("127.0.0.0/8".parse()?));
     if !works {
         builder = builder.without_background();
     }
-    builder.open(&folder.to_string_lossy()).await
+    builder.open(store).await
 }
 
 /// Runs until it is killed, or to the end of the plan. Prints each tick whose events are acknowledged, and at the end the time.
-pub(crate) fn run(folder: &Path, sink: &str, start: u64, gap: u64, ticks: Option<u64>) -> Result<()> {
+pub(crate) fn run(store: &str, sink: &str, start: u64, gap: u64, ticks: Option<u64>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(|error| {
         Error::new(ErrorKind::Unavailable, "torture.child", "there is no runtime").with_source(error)
     })?;
-    runtime.block_on(work(folder, sink, Plan { start, gap, ticks }))
+    runtime.block_on(work(store, sink, Plan { start, gap, ticks }))
 }
 
-async fn work(folder: &Path, sink: &str, plan: Plan) -> Result<()> {
+async fn work(store: &str, sink: &str, plan: Plan) -> Result<()> {
     let clock = Arc::new(ManualClock::new(script::time(plan.start)));
-    let ps = open(folder, clock.clone(), true).await?;
+    let ps = open(store, clock.clone(), true).await?;
     configure(&ps, sink).await?;
     let tenant = ps.tenant(script::tenant());
     let ticks = std::iter::once(plan.start).chain(plan.start + 1 + plan.gap..);

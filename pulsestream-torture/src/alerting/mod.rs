@@ -1,12 +1,13 @@
 //! Kills a program that evaluates rules and delivers notifications, at random moments, and checks that nobody notices.
 
 mod child;
+mod places;
 mod script;
 mod sink;
 mod verdict;
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use pulsestream_core::time::Timestamp;
 use pulsestream_core::{Error, ErrorKind, Result};
 
 pub(crate) use self::child::run as run_child;
+use self::places::Places;
 use self::sink::Sink;
 use self::verdict::Checked;
 
@@ -24,30 +26,34 @@ const CYCLES_OF_A_STORE: u64 = 25;
 /// Ticks of the last child of a store, before it lets everything come to its end.
 const LAST_TICKS: u64 = 40;
 
-/// Runs so many cycles.
-pub(crate) fn run(cycles: u64, seed: u64, folder: Option<PathBuf>) -> Result<()> {
-    let temporary = tempfile::tempdir().map_err(|error| failed("make a folder", error))?;
-    let place = folder.unwrap_or_else(|| temporary.path().to_path_buf());
+/// Runs so many cycles over the stores that `place` names.
+pub(crate) fn run(cycles: u64, seed: u64, place: Option<&str>) -> Result<()> {
+    let places = Places::new(place)?;
     let (random, sink) = (Random::new(seed), Sink::start()?);
     let (mut total, mut done, mut in_start) = (Checked::default(), 0, 0);
     for number in 0..cycles.div_ceil(CYCLES_OF_A_STORE) {
-        let store = place.join(format!("alerting-{number}"));
-        let mut tick = 0;
+        let store = places.store(number);
+        let (mut tick, mut said) = (0, BTreeSet::new());
         for _ in 0..CYCLES_OF_A_STORE.min(cycles - done) {
             let running = Running::start(&store, sink.url(), tick, gap(&random), None)?;
             let is_early = random.below(5) == 0;
             in_start += u64::from(is_early);
-            tick = running.kill(is_early, Duration::from_micros(random.below(400_000)))?.unwrap_or(tick);
+            let delay = Duration::from_micros(random.below(places.longest_life_us()));
+            said.extend(running.kill(is_early, delay)?);
+            tick = said.last().map_or(tick, |last| last + 1);
             done += 1;
         }
         let running = Running::start(&store, sink.url(), tick, gap(&random), Some(LAST_TICKS))?;
-        let end = Timestamp::from_micros(running.finish()?);
-        total += check(&store, end, &sink).map_err(|error| error.with_context("store", store.display()))?;
-        std::fs::remove_dir_all(&store).map_err(|error| failed("remove a folder", error))?;
+        let (ticks, end) = running.finish()?;
+        said.extend(ticks);
+        let end = Timestamp::from_micros(end);
+        let shown = || if places.keeps_stores() { store.clone() } else { format!("number {number}") };
+        total += check(&store, end, &said, &sink).map_err(|error| error.with_context("store", shown()))?;
+        places.remove(&store)?;
         println!(
-            "{done} kills, {in_start} of them during the start; {} alerts with {} changes are those of a replay; \
-             {} notifications delivered, {} of them sent again under their id",
-            total.alerts, total.changes, total.deliveries, total.again
+            "{done} kills, {in_start} of them during the start; {} acknowledged events are there, each once; {} alerts with {} \
+             changes are those of a replay; {} notifications delivered, {} of them sent again under their id",
+            total.events, total.alerts, total.changes, total.deliveries, total.again
         );
     }
     if total.deliveries == 0 && cycles > 0 {
@@ -65,10 +71,10 @@ fn gap(random: &Random) -> u64 {
     if random.below(3) == 0 { random.below(30) } else { 0 }
 }
 
-fn check(store: &Path, end: Timestamp, sink: &Sink) -> Result<Checked> {
+fn check(store: &str, end: Timestamp, said: &BTreeSet<u64>, sink: &Sink) -> Result<Checked> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| failed("start a runtime", error))?;
-    runtime.block_on(verdict::check(store, end, &sink.take()))
+    runtime.block_on(verdict::check(store, end, said, &sink.take()))
 }
 
 fn failed(what: &'static str, error: std::io::Error) -> Error {
@@ -82,7 +88,7 @@ struct Running {
 }
 
 impl Running {
-    fn start(store: &Path, sink: &str, tick: u64, gap: u64, ticks: Option<u64>) -> Result<Self> {
+    fn start(store: &str, sink: &str, tick: u64, gap: u64, ticks: Option<u64>) -> Result<Self> {
         let program = std::env::current_exe().map_err(|error| failed("find the program", error))?;
         let mut command = Command::new(program);
         command.arg("alerting-child").arg(store).arg(sink).arg(tick.to_string()).arg(gap.to_string());
@@ -99,8 +105,8 @@ impl Running {
         Ok(Self { child, lines })
     }
 
-    /// Kills the child some time after its start, or after its first acknowledgement, and returns the tick to go on with.
-    fn kill(mut self, is_early: bool, delay: Duration) -> Result<Option<u64>> {
+    /// Kills the child some time after its start, or after its first acknowledgement, and returns the ticks it said.
+    fn kill(mut self, is_early: bool, delay: Duration) -> Result<Vec<u64>> {
         let first = if is_early { None } else { self.lines.recv().ok() };
         wait(if is_early { delay / 4 } else { delay });
         self.child.kill().map_err(|error| failed("kill the child", error))?;
@@ -108,18 +114,18 @@ impl Running {
         if status.code().is_some() {
             return Err(Error::new(ErrorKind::Internal, "torture.alerting", "the child ended by itself"));
         }
-        let last = self.lines.iter().last().or(first);
-        Ok(last.and_then(|tick| u64::try_from(tick + 1).ok()))
+        Ok(first.into_iter().chain(self.lines.iter()).filter_map(|tick| u64::try_from(tick).ok()).collect())
     }
 
-    /// Lets the child come to its end, and returns the last number it said.
-    fn finish(mut self) -> Result<i64> {
-        let last = self.lines.iter().last();
+    /// Lets the child come to its end, and returns the ticks it said, and when it ended.
+    fn finish(mut self) -> Result<(Vec<u64>, i64)> {
+        let mut lines: Vec<i64> = self.lines.iter().collect();
         let status = self.child.wait().map_err(|error| failed("wait for the child", error))?;
-        last.filter(|_| status.success()).ok_or_else(|| {
+        let end = lines.pop().filter(|_| status.success()).ok_or_else(|| {
             Error::new(ErrorKind::Internal, "torture.alerting", "the last child failed")
                 .with_context("status", status)
-        })
+        })?;
+        Ok((lines.into_iter().filter_map(|tick| u64::try_from(tick).ok()).collect(), end))
     }
 }
 

@@ -1,7 +1,6 @@
 //! What must hold at the end: the alerts are those of an undisturbed replay, and the sink was told of each, under one id.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use pulsestream_core::env::ManualClock;
 use pulsestream_core::id::{AlertId, RuleId};
 use pulsestream_core::ports::alert_store::AlertQuery;
 use pulsestream_core::ports::outbox::DeliveryQuery;
+use pulsestream_core::query::{FindQuery, Order};
 use pulsestream_core::time::{TimeRange, Timestamp};
 use pulsestream_core::{Error, ErrorKind, Result};
 
@@ -28,6 +28,8 @@ type Change = (RuleId, AlertId, Timestamp, Option<AlertState>, AlertState, Optio
 /// How much was checked.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Checked {
+    /// Events that were acknowledged.
+    pub(super) events: usize,
     /// Alerts, those that never fired too.
     pub(super) alerts: usize,
     /// Their changes.
@@ -40,6 +42,7 @@ pub(super) struct Checked {
 
 impl std::ops::AddAssign for Checked {
     fn add_assign(&mut self, other: Self) {
+        self.events += other.events;
         self.alerts += other.alerts;
         self.changes += other.changes;
         self.deliveries += other.deliveries;
@@ -51,13 +54,15 @@ fn broken(what: &'static str, which: impl std::fmt::Debug) -> Error {
     Error::new(ErrorKind::Internal, "torture.alerting", what).with_context("which", format!("{which:?}"))
 }
 
-/// Checks a store that a child brought to its end at `end`.
+/// Checks a store that a child brought to its end at `end`, after the events of the ticks `said` were acknowledged.
 pub(super) async fn check(
-    folder: &Path,
+    store: &str,
     end: Timestamp,
+    said: &BTreeSet<u64>,
     received: &BTreeMap<String, Received>,
 ) -> Result<Checked> {
-    let ps = child::open(folder, Arc::new(ManualClock::new(end)), false).await?;
+    let ps = child::open(store, Arc::new(ManualClock::new(end)), false).await?;
+    let events = each_event_is_there_once(&ps, said).await?;
     let alerts = all_alerts(&ps).await?;
     let changes = compare_with_replay(&ps, &alerts, end.minus(UNDECIDED)).await?;
     let deliveries = all_deliveries(&ps).await?;
@@ -65,7 +70,36 @@ pub(super) async fn check(
     compare_with_sink(&deliveries, received)?;
     each_is_told_once(&alerts, &deliveries)?;
     let again = received.values().filter(|received| received.times > 1).count();
-    Ok(Checked { alerts: alerts.len(), changes, deliveries: deliveries.len(), again })
+    Ok(Checked { events, alerts: alerts.len(), changes, deliveries: deliveries.len(), again })
+}
+
+/// What was acknowledged is there, and nothing is there twice.
+async fn each_event_is_there_once(ps: &PulseStream, said: &BTreeSet<u64>) -> Result<usize> {
+    let tenant = ps.tenant(script::tenant());
+    let mut query = FindQuery { order: Order::OldestFirst, limit: 1_000, ..FindQuery::default() };
+    let mut present = BTreeSet::new();
+    loop {
+        let page = tenant.find(query.clone()).await?;
+        for event in page.events {
+            let id = event.id.as_str().to_owned();
+            if !present.insert(id.clone()) {
+                return Err(broken("an event is there twice", id));
+            }
+        }
+        query.after = page.next;
+        if query.after.is_none() {
+            break;
+        }
+    }
+    let mut acknowledged = BTreeSet::new();
+    for tick in said {
+        acknowledged.extend(script::events(*tick)?.iter().map(|event| event.id.as_str().to_owned()));
+    }
+    if let Some(missing) = acknowledged.difference(&present).next() {
+        return Err(broken("an acknowledged event is missing", missing));
+    }
+    // What was sent and not acknowledged any more was sent again, or belongs to the tick in which a child was killed.
+    Ok(acknowledged.len())
 }
 
 async fn all_alerts(ps: &PulseStream) -> Result<Vec<Alert>> {

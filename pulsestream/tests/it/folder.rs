@@ -1,6 +1,11 @@
 //! The default store: a folder.
 
+use std::time::Duration;
+
 use pulsestream::ErrorKind;
+use pulsestream::core::alerting::{Delivery, Labels, NotificationContent, NotificationKind};
+use pulsestream::core::id::{ChannelId, DeliveryId};
+use pulsestream::core::ports::outbox::LeaseOptions;
 use pulsestream::prelude::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -46,4 +51,38 @@ async fn a_copy_has_events_and_accounts() {
     let memory = PulseStream::open("memory:").await.unwrap();
     assert_eq!(memory.backup(place("other"), |_| {}).await.unwrap_err().kind(), ErrorKind::Unsupported);
     assert!(!place("other").exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_dead_process_held_is_free_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = folder.path().join("events").display().to_string();
+    let open = || PulseStream::builder().without_background().open(&url);
+    let (tenant, hour) = (TenantId::from_name("shop"), Duration::from_secs(3_600));
+    let ps = open().await.unwrap();
+    let now = ps.env().now();
+    let lease = ps.coordinator().acquire("alerting/7", "a process that dies", hour).await.unwrap().unwrap();
+    let content = NotificationContent {
+        kind: NotificationKind::Test,
+        title: "a test".into(),
+        message: "a test".into(),
+        group: Labels::default(),
+        alerts: Vec::new(),
+        omitted: 0,
+    };
+    let (id, channel) = (DeliveryId::from_u128(1), ChannelId::from_u128(1));
+    let delivery = Delivery::new(id, channel, "ops".into(), content, now, now);
+    ps.outbox().enqueue(tenant, vec![delivery]).await.unwrap();
+    let options = LeaseOptions { holder: "a process".into(), now, limit: 9, ttl: hour, max_per_channel: 1 };
+    let held = ps.outbox().lease(&options).await.unwrap().remove(0);
+    // It gives nothing back, as if it had been killed; only the lock of the folder goes with it.
+    ps.close().await.unwrap();
+
+    let ps = open().await.unwrap();
+    let taken = ps.coordinator().acquire("alerting/7", "the next process", hour).await.unwrap().unwrap();
+    assert!(taken.fencing_token > lease.fencing_token, "whoever wakes up late is still kept out");
+    let again = ps.outbox().lease(&options).await.unwrap().remove(0);
+    assert_eq!(again.delivery.id, held.delivery.id);
+    assert!(again.lease_token > held.lease_token);
+    ps.close().await.unwrap();
 }
