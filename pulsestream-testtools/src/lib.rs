@@ -6,6 +6,7 @@
 //! - [`PgbouncerServer`] stands between a client and PostgreSQL and lends sessions for one transaction.
 //! - [`server_url`] and [`find_program`] say loudly what is missing, and fail in CI instead of skipping.
 //! - [`identity`] is an identity provider that publishes keys over TLS.
+//! - [`smtp::SmtpServer`] takes mail, with STARTTLS, TLS and both ways to log in.
 //! - [`eventually`] waits for a condition instead of for time.
 //!
 //! A cut between a commit and its reply, which leaves the client not knowing:
@@ -36,4 +37,5 @@ pub use proxy::{Direction, FaultProxy};
 pub use servers::pgbouncer::PgbouncerServer;
 pub use servers::postgres::{PostgresServer, StopMode};
 pub use servers::redis::RedisServer;
+pub use servers::smtp;
 pub use wait::{eventually, eventually_async};

@@ -5,6 +5,7 @@
     reason = "a test may panic, and reads what it has written"
 )]
 
+mod alerts;
 mod files;
 mod identity;
 mod program;

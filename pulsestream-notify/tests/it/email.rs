@@ -9,9 +9,9 @@ use pulsestream_core::alerting::{ChannelConfig, NotificationContent};
 use pulsestream_core::auth::Secret;
 use pulsestream_core::ports::notifier::{DeliveryOutcome, DeliveryReport, Notification, Notifier};
 use pulsestream_notify::{EmailConfig, EmailCredentials, EmailNotifier, EmailSecurity};
+use pulsestream_testtools::smtp::{Mail, SmtpRules, SmtpServer, TestTls};
 
 use crate::support::capture::logged;
-use crate::support::smtp_server::{Mail, SmtpRules, SmtpServer, TestTls};
 use crate::support::{closed_port, content, env, notification, notification_of};
 
 const LOGIN: (&str, &str) = ("alerts", "canary-password");

@@ -3,6 +3,7 @@
 pub(crate) mod pgbouncer;
 pub(crate) mod postgres;
 pub(crate) mod redis;
+pub mod smtp;
 
 use std::io::{Error, Result};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};

@@ -2,7 +2,6 @@
 
 pub(crate) mod capture;
 pub(crate) mod http_sink;
-pub(crate) mod smtp_server;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};

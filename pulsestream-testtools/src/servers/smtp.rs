@@ -1,4 +1,5 @@
-//! A mail server: EHLO, STARTTLS, AUTH PLAIN and LOGIN, MAIL, RCPT, DATA, and refusals on request.
+//! A mail server for tests: EHLO, STARTTLS, AUTH PLAIN and LOGIN, MAIL, RCPT, DATA, and refusals on request.
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test that uses it")]
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -14,14 +15,20 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
-/// A certificate authority and a certificate of it for `localhost`.
-pub(crate) struct TestTls {
-    pub(crate) authority_pem: Vec<u8>,
+/// A certificate authority and a certificate of it for a name.
+#[allow(missing_debug_implementations, reason = "an acceptor has none")]
+pub struct TestTls {
+    /// The authority, for clients that are to trust it.
+    pub authority_pem: Vec<u8>,
     acceptor: TlsAcceptor,
 }
 
 impl TestTls {
-    pub(crate) fn new(name: &str) -> Self {
+    /// Makes both.
+    ///
+    /// # Panics
+    /// When there is no randomness.
+    pub fn new(name: &str) -> Self {
         let mut authority = CertificateParams::new(Vec::new()).unwrap();
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
@@ -38,36 +45,43 @@ impl TestTls {
         Self { authority_pem: authority.pem().into(), acceptor: TlsAcceptor::from(Arc::new(config)) }
     }
 
-    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+    /// Returns what a server speaks TLS with.
+    pub fn acceptor(&self) -> TlsAcceptor {
         self.acceptor.clone()
     }
 }
 
 /// How the server behaves.
 #[derive(Clone, Default)]
-pub(crate) struct SmtpRules {
+#[allow(missing_debug_implementations, reason = "an acceptor has none")]
+pub struct SmtpRules {
     /// TLS from the first byte.
-    pub(crate) tls: Option<TlsAcceptor>,
+    pub tls: Option<TlsAcceptor>,
     /// Offers STARTTLS.
-    pub(crate) starttls: Option<TlsAcceptor>,
+    pub starttls: Option<TlsAcceptor>,
     /// Takes mail from this user only.
-    pub(crate) login: Option<(&'static str, &'static str)>,
+    pub login: Option<(&'static str, &'static str)>,
     /// Offers only this mechanism.
-    pub(crate) mechanism: Option<&'static str>,
+    pub mechanism: Option<&'static str>,
     /// Answers commands that start with the first text with the second.
-    pub(crate) answers: Vec<(&'static str, &'static str)>,
+    pub answers: Vec<(&'static str, &'static str)>,
     /// Says nothing after commands that start with this text.
-    pub(crate) silent_after: Option<&'static str>,
+    pub silent_after: Option<&'static str>,
 }
 
 /// A message as it was taken.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Mail {
-    pub(crate) from: String,
-    pub(crate) to: Vec<String>,
-    pub(crate) data: String,
-    pub(crate) over_tls: bool,
-    pub(crate) user: Option<String>,
+pub struct Mail {
+    /// The command with the sender.
+    pub from: String,
+    /// The recipients.
+    pub to: Vec<String>,
+    /// Head and body.
+    pub data: String,
+    /// Whether it came over TLS.
+    pub over_tls: bool,
+    /// Who had logged in.
+    pub user: Option<String>,
 }
 
 #[derive(Debug, Default)]
@@ -79,13 +93,18 @@ struct State {
 
 /// A mail server on 127.0.0.1.
 #[derive(Debug)]
-pub(crate) struct SmtpServer {
-    pub(crate) address: SocketAddr,
+pub struct SmtpServer {
+    /// Where it listens.
+    pub address: SocketAddr,
     state: Arc<State>,
 }
 
 impl SmtpServer {
-    pub(crate) async fn start(rules: SmtpRules) -> Self {
+    /// Starts it on the present runtime.
+    ///
+    /// # Panics
+    /// When it cannot listen.
+    pub async fn start(rules: SmtpRules) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::new(State { silenced: Some(watch::channel(false).0), ..State::default() });
@@ -98,17 +117,27 @@ impl SmtpServer {
         Self { address, state }
     }
 
-    pub(crate) fn mails(&self) -> Vec<Mail> {
+    /// Returns the messages that it took.
+    ///
+    /// # Panics
+    /// When the server did.
+    pub fn mails(&self) -> Vec<Mail> {
         self.state.mails.lock().unwrap().clone()
     }
 
     /// Returns every command line that came, with passwords as they were sent.
-    pub(crate) fn commands(&self) -> Vec<String> {
+    ///
+    /// # Panics
+    /// When the server did.
+    pub fn commands(&self) -> Vec<String> {
         self.state.commands.lock().unwrap().clone()
     }
 
     /// Waits until the server has fallen silent.
-    pub(crate) async fn silenced(&self) {
+    ///
+    /// # Panics
+    /// Never, while the server lives.
+    pub async fn silenced(&self) {
         let silenced = self.state.silenced.as_ref().unwrap();
         silenced.subscribe().wait_for(|is_silent| *is_silent).await.unwrap();
     }
