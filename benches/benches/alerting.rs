@@ -46,7 +46,10 @@ fn main() {
         }
     }
     if is_chosen("memory") {
-        println!("a count rule with a window of 5 minutes: {} bytes for each instance", bytes_of_an_instance());
+        println!(
+            "a count rule with a window of 5 minutes: {} bytes for each instance",
+            bytes_of_an_instance()
+        );
     }
     if is_chosen("told") {
         tell();

@@ -129,7 +129,8 @@ impl Housekeeper {
     async fn tenants(&self) -> Result<VecDeque<TenantId>> {
         let mut tenants = BTreeSet::new();
         for partition in Partition::all() {
-            tenants.extend(self.parts.alerts.revisions(partition).await?.into_iter().map(|(tenant, _)| tenant));
+            tenants
+                .extend(self.parts.alerts.revisions(partition).await?.into_iter().map(|(tenant, _)| tenant));
         }
         let mut after = None;
         loop {

@@ -6,7 +6,7 @@ use pulsestream_core::Result;
 use pulsestream_core::alerting::delivery::{
     Dispatcher, DispatcherParts, DispatcherSettings, GroupingPlanner,
 };
-use pulsestream_core::alerting::engine::StreamingEngine;
+use pulsestream_core::alerting::engine::{EngineSettings, StreamingEngine};
 use pulsestream_core::alerting::{AlertingService, Channel, ProcessorParts, ProcessorSettings};
 use pulsestream_core::auth::{AuthService, AuthSettings, Keyring, ResetMailer};
 use pulsestream_core::env::Env;
@@ -38,8 +38,8 @@ use crate::alerting;
 use crate::background::{Background, Worker};
 use crate::delivery::DeliveryWorker;
 use crate::erase::EraseTenant;
-use crate::housekeeping::HousekeepingWorker;
 use crate::handle::{Inner, PulseStream};
+use crate::housekeeping::HousekeepingWorker;
 use crate::live::{AlertNews, LiveEvents};
 #[cfg(feature = "notify")]
 use crate::outbound::Outbound;
@@ -394,7 +394,10 @@ impl Builder {
         #[cfg(not(feature = "jwks"))]
         let foreign = None;
         let tenant_auth = self.tenant_auth.or(foreign).unwrap_or_else(|| Arc::new(accounts.clone()));
-        let engine = self.rule_engine.unwrap_or_else(|| Arc::new(StreamingEngine::default()));
+        let max_instances = u32::try_from(settings.alerting.max_instances_per_rule).unwrap_or(u32::MAX);
+        let engine = self.rule_engine.unwrap_or_else(|| {
+            Arc::new(StreamingEngine::new(EngineSettings { max_instances, ..EngineSettings::default() }))
+        });
         let rules = AlertingService::new(
             stores.alert_store.clone(),
             stores.event_store.clone(),
@@ -403,13 +406,17 @@ impl Builder {
         )
         .with_server_channels(server_channels.clone())
         .with_listener(news.clone())
-        .with_max_rules(settings.alerting.max_rules);
+        .with_max_rules(settings.alerting.max_rules)
+        .with_max_instances(max_instances);
         let parts = ProcessorParts {
             events: stores.event_store.clone(),
             alerts: stores.alert_store.clone(),
             coordinator: stores.coordinator.clone(),
             engine,
-            planner: Arc::new(GroupingPlanner::new(server_channels.clone())),
+            planner: Arc::new(
+                GroupingPlanner::new(server_channels.clone())
+                    .with_max_template_output_bytes(settings.alerting.max_template_output_bytes),
+            ),
             listener: Some(news.clone()),
             env: env.clone(),
             holder: EventId::from_u128(env.uuid_v7()?).as_str().into(),
@@ -417,6 +424,7 @@ impl Builder {
         let dispatcher = DispatcherParts {
             outbox: stores.outbox.clone(),
             alerts: stores.alert_store.clone(),
+            events: stores.event_store.clone(),
             notifiers,
             server_channels,
             env: env.clone(),

@@ -10,6 +10,7 @@ mod condition;
 pub mod delivery;
 pub mod engine;
 mod explained;
+mod incident;
 mod kind;
 mod listener;
 mod notification;
@@ -34,6 +35,7 @@ pub use check::{
 };
 pub use condition::{Condition, Quantity, Term, ThresholdOp};
 pub use explained::RuleExplanation;
+pub use incident::OPERATIONAL_SERVICE;
 pub use kind::{AnomalyDirection, ChangeMode, RuleExpr, RuleKind};
 pub use listener::AlertListener;
 pub use notification::{AlertSummary, Delivery, DeliveryStatus, NotificationContent, NotificationKind};

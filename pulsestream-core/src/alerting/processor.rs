@@ -5,7 +5,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{AlertChange, AlertListener, AlertState, Plan, Planner, PlannerFactory, Transition, checkpoint};
+use super::incident::{self, Incident};
+use super::{
+    AlertChange, AlertListener, AlertState, Plan, Planner, PlannerFactory, Rule, Transition, checkpoint,
+};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
@@ -24,6 +27,8 @@ use crate::time::{TimeRange, Timestamp};
 pub const PROCESSOR: &str = "alerting";
 /// How far in the future the time of an event can lie when it is received.
 const MAX_SKEW: Duration = Duration::from_secs(3_600);
+/// How often a tenant is told that rules have more groups than they may have.
+const OVERFLOW_SPAN: Duration = Duration::from_secs(3_600);
 
 /// How the processor works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,6 +108,10 @@ struct TenantWork {
     encoded: Option<Vec<u8>>,
     /// Matches counted when the state was encoded last.
     matches: u64,
+    /// Events that went to overflow instances, when that was told last.
+    overflowed: u64,
+    /// Until when it is not told again.
+    overflow_told_until: Timestamp,
 }
 
 /// The state of a partition between steps, lost when the lease is.
@@ -288,6 +297,8 @@ impl AlertingProcessor {
             if let Some(tenant_work) = work.tenants.get_mut(&tenant) {
                 let transitions = tenant_work.evaluation.observe(&events);
                 tenant_work.take(transitions, now, changes.entry(tenant).or_default());
+                let incidents = tenant_work.overflows(now);
+                incident::tell(&*self.parts.events, tenant, &incidents, now).await;
             }
         }
         work.position = work.position.max(batch.next);
@@ -377,6 +388,8 @@ impl AlertingProcessor {
             config,
             encoded: None,
             matches: 0,
+            overflowed: 0,
+            overflow_told_until: Timestamp::MIN,
         })
     }
 
@@ -572,6 +585,23 @@ impl TenantWork {
             effects.plan.extend(self.planner.plan(&mut changes, &self.config, now));
             effects.alerts.append(&mut changes);
         }
+    }
+
+    /// Returns the rules that have more groups than they may have, when that was not told lately.
+    fn overflows(&mut self, now: Timestamp) -> Vec<Incident<'_>> {
+        let overflowed = self.evaluation.counters().overflowed;
+        if overflowed == self.overflowed || now < self.overflow_told_until {
+            return Vec::new();
+        }
+        (self.overflowed, self.overflow_told_until) = (overflowed, now.plus(OVERFLOW_SPAN));
+        let overflowing = self.evaluation.overflowing();
+        let rules = self.config.rules.iter().filter(|rule| overflowing.contains(&rule.id));
+        rules
+            .map(|rule| {
+                let Rule { id, ref name, max_groups, .. } = *rule;
+                Incident::RuleOverflowed { rule: id, name, max_groups }
+            })
+            .collect()
     }
 
     fn encode(&mut self) -> &[u8] {

@@ -8,8 +8,8 @@ use serde::Serialize;
 
 pub use self::evaluation::{Evaluated, EvaluatedGroup};
 use super::{
-    Alert, AlertAction, AlertListener, AlertState, Author, Channel, ChannelRef, Routing, Rule, RuleKind,
-    Silence,
+    Alert, AlertAction, AlertListener, AlertState, Author, Channel, ChannelRef, DEFAULT_MAX_GROUPS,
+    MAX_GROUPS, Routing, Rule, RuleKind, Silence,
 };
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, FieldError, Result};
@@ -51,6 +51,7 @@ pub struct AlertingService {
     server_channels: Arc<[Channel]>,
     listener: Option<Arc<dyn AlertListener>>,
     max_rules: usize,
+    max_instances: u32,
     actor: Text,
     may_name_later_channels: bool,
 }
@@ -71,6 +72,7 @@ impl AlertingService {
             server_channels: Arc::new([]),
             listener: None,
             max_rules: 1_000,
+            max_instances: MAX_GROUPS,
             actor: APPLICATION.into(),
             may_name_later_channels: false,
         }
@@ -94,6 +96,13 @@ impl AlertingService {
     #[must_use]
     pub fn with_max_rules(mut self, max_rules: usize) -> Self {
         self.max_rules = max_rules;
+        self
+    }
+
+    /// Sets how many instances a rule may have: its `max_groups` at most.
+    #[must_use]
+    pub fn with_max_instances(mut self, max_instances: u32) -> Self {
+        self.max_instances = max_instances.max(1);
         self
     }
 
@@ -132,7 +141,7 @@ impl AlertingService {
     pub async fn create_rule(&self, tenant: TenantId, mut rule: Rule) -> Result<Rule> {
         let now = self.env.now();
         (rule.created_at, rule.updated_at) = (now, now);
-        self.check_rule(tenant, &rule).await?;
+        self.check_rule(tenant, &mut rule).await?;
         let query = RuleQuery { limit: 1, ..RuleQuery::default() };
         let total = self.alerts.rules(tenant, &query).await?.total;
         if usize::try_from(total).unwrap_or(usize::MAX) >= self.max_rules {
@@ -151,7 +160,7 @@ impl AlertingService {
         let before = self.rule(tenant, rule.id).await?;
         rule.created_at = before.created_at;
         rule.updated_at = self.env.now().max(before.updated_at);
-        self.check_rule(tenant, &rule).await?;
+        self.check_rule(tenant, &mut rule).await?;
         let mode = PutMode::Replace { version: version.unwrap_or(before.version) };
         self.alerts.put_rule(tenant, rule, mode, &self.author()).await
     }
@@ -398,10 +407,17 @@ impl AlertingService {
         }
     }
 
-    /// Checks a rule with what it refers to.
-    async fn check_rule(&self, tenant: TenantId, rule: &Rule) -> Result<()> {
+    /// Checks a rule with what it refers to. One that leaves `max_groups` to the default gets what the server allows.
+    async fn check_rule(&self, tenant: TenantId, rule: &mut Rule) -> Result<()> {
         self.engine.validate(rule)?;
         let mut fields = Vec::new();
+        if rule.max_groups == DEFAULT_MAX_GROUPS {
+            rule.max_groups = DEFAULT_MAX_GROUPS.min(self.max_instances);
+        }
+        if rule.max_groups > self.max_instances {
+            let message = format!("must be 1 to {}, which is what this server allows", self.max_instances);
+            fields.push(FieldError::new("/max_groups", "out_of_range", message));
+        }
         if !rule.channels.is_empty() && !self.may_name_later_channels {
             let channels = self.alerts.channels(tenant).await?;
             for (index, reference) in rule.channels.iter().enumerate() {

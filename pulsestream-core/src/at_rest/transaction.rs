@@ -44,7 +44,8 @@ impl<'a> Attempts<'a> {
         self.left = self.left.checked_sub(1).ok_or_else(|| {
             Error::new(ErrorKind::Unavailable, self.operation, "too many others change the same records")
         })?;
-        if let Some(turns) = self.turns.filter(|_| self.turn.is_none() && self.left + PATIENCE < MAX_ATTEMPTS) {
+        if let Some(turns) = self.turns.filter(|_| self.turn.is_none() && self.left + PATIENCE < MAX_ATTEMPTS)
+        {
             self.turn.insert(turns.join()).comes().await;
         }
         Ok(())

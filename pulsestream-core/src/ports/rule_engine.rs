@@ -146,6 +146,9 @@ pub trait RuleEvaluation: fmt::Debug + Send + Sync {
     /// Returns what was counted since the start; counters are not part of a snapshot.
     fn counters(&self) -> EvaluationCounters;
 
+    /// Returns the rules that had more groups than they may have, so that some share an instance, since the start.
+    fn overflowing(&self) -> Vec<RuleId>;
+
     /// Explains one instance of a rule, or all of them, by fingerprint and at most `limit`.
     fn explain(&self, rule: RuleId, instance: Option<Fingerprint>, limit: usize) -> Vec<Explanation>;
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::alerting::MAX_GROUPS;
 use crate::error::{Error, FieldError, Result};
 use crate::event::{Dialect, EventRules};
 use crate::ports::rate_limiter::RateLimit;
@@ -190,7 +191,7 @@ impl QuerySettings {
 pub struct AlertingSettings {
     /// Most rules of a tenant; 1,000.
     pub max_rules: usize,
-    /// Most instances of a rule, which are its groups; 10,000.
+    /// Most instances of a rule, which are its groups; further ones share one. 10,000, which is also the most that can be set.
     pub max_instances_per_rule: usize,
     /// Largest output of a template; 64 KiB.
     pub max_template_output_bytes: usize,
@@ -355,7 +356,12 @@ impl Settings {
         ranges.span("/query/max_aggregate_range", query.max_aggregate_range, MINUTE, 36_600 * DAY);
         ranges.span("/query/timeout", query.timeout, Duration::from_millis(1), HOUR);
         ranges.number("/alerting/max_rules", alerting.max_rules, 1, 100_000);
-        ranges.number("/alerting/max_instances_per_rule", alerting.max_instances_per_rule, 1, 1_000_000);
+        ranges.number(
+            "/alerting/max_instances_per_rule",
+            alerting.max_instances_per_rule,
+            1,
+            MAX_GROUPS as usize,
+        );
         ranges.number("/alerting/max_template_output_bytes", alerting.max_template_output_bytes, 1, MIB);
         ranges.span("/alerting/lease_ttl", alerting.lease_ttl, Duration::from_millis(500), 10 * MINUTE);
         ranges.span("/housekeeping/interval", housekeeping.interval, MINUTE, 7 * DAY);

@@ -58,6 +58,27 @@ impl World {
 }
 
 #[tokio::test]
+async fn rules_have_no_more_instances_than_the_server_allows() {
+    let World { service, .. } = world();
+    let service = service.with_max_instances(500);
+    let expression = "count > 3 over 5m by source.service";
+    let by_default = service.create_rule(TENANT, rule(&service, "default", expression)).await.unwrap();
+    assert_eq!(by_default.max_groups, 500);
+    for (max_groups, is_fine) in [(500, true), (501, false)] {
+        let mut wanted = rule(&service, &format!("wants {max_groups}"), expression);
+        wanted.max_groups = max_groups;
+        match service.create_rule(TENANT, wanted).await {
+            Ok(stored) => assert!(is_fine && stored.max_groups == max_groups),
+            Err(error) => {
+                assert!(!is_fine);
+                assert_eq!(error.fields()[0].pointer, "/max_groups");
+                assert!(error.fields()[0].message.contains("1 to 500"));
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn rules_are_checked_versioned_and_counted() {
     let world = world();
     let service = world.service.clone().with_max_rules(2);

@@ -13,11 +13,14 @@ use pulsestream_core::alerting::{
 };
 use pulsestream_core::at_rest::{KeyValueAlertStore, KeyValueOutbox};
 use pulsestream_core::env::{Env, ManualClock};
+use pulsestream_core::event::Event;
 use pulsestream_core::id::{ChannelId, DeliveryId, TenantId};
-use pulsestream_core::memory::{MemoryKeyValue, RecordingNotifier};
+use pulsestream_core::memory::{MemoryEventStore, MemoryKeyValue, RecordingNotifier};
 use pulsestream_core::ports::alert_store::{AlertStore, PutMode};
+use pulsestream_core::ports::event_store::EventStore;
 use pulsestream_core::ports::notifier::{DeliveryOutcome, DeliveryReport, Notification, Notifier};
 use pulsestream_core::ports::outbox::{DeliveryQuery, Outbox, ReplaySelection};
+use pulsestream_core::query::{FindQuery, Order};
 use pulsestream_core::time::Timestamp;
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -47,6 +50,7 @@ struct World {
     clock: Arc<ManualClock>,
     outbox: Arc<KeyValueOutbox>,
     alerts: Arc<KeyValueAlertStore>,
+    events: Arc<MemoryEventStore>,
     /// Of channel `ops`.
     webhook: Arc<RecordingNotifier>,
     /// Of channel `log`.
@@ -64,11 +68,13 @@ impl World {
         let store = Arc::new(MemoryKeyValue::new());
         let outbox = Arc::new(KeyValueOutbox::new(store.clone()));
         let alerts = Arc::new(KeyValueAlertStore::new(store));
+        let events = Arc::new(MemoryEventStore::new());
         let webhook = Arc::new(RecordingNotifier::new("webhook"));
         let log = Arc::new(RecordingNotifier::new("log"));
         let parts = DispatcherParts {
             outbox: outbox.clone(),
             alerts: alerts.clone(),
+            events: events.clone(),
             notifiers: vec![webhook.clone(), log.clone(), Arc::new(Panicking)],
             server_channels: Vec::new(),
             env: env.clone(),
@@ -88,7 +94,18 @@ impl World {
             alerts.put_channel(tenant, channel, PutMode::Create, &Author::server(env.now())).await.unwrap();
         }
         let dispatcher = Dispatcher::new(parts, DispatcherSettings::default());
-        Self { tenant, env, clock, outbox, alerts, webhook, log, dispatcher }
+        Self { tenant, env, clock, outbox, alerts, events, webhook, log, dispatcher }
+    }
+
+    /// The events in which the product tells about itself, oldest first: type, and what it is about.
+    async fn told(&self) -> Vec<String> {
+        let query = FindQuery { order: Order::OldestFirst, ..FindQuery::default() };
+        let events = self.events.find(self.tenant, &query).await.unwrap().events;
+        let shown = |event: &Event| {
+            assert_eq!(event.source.service.as_deref(), Some("pulsestream"));
+            format!("{} {}", event.event_type, event.payload.to_value()["channel"].as_str().unwrap())
+        };
+        events.iter().map(shown).collect()
     }
 
     async fn enqueue(&self, number: u128, channel: u128) {
@@ -291,6 +308,7 @@ async fn an_outage_is_neither_hammered_nor_followed_by_a_storm() {
     let parts = DispatcherParts {
         outbox: world.outbox.clone(),
         alerts: world.alerts.clone(),
+        events: world.events.clone(),
         notifiers: vec![sink.clone(), world.log.clone()],
         server_channels: Vec::new(),
         env: world.env.clone(),
@@ -335,4 +353,19 @@ async fn receivers_that_ask_to_wait_are_heard() {
     world.pass(HOUR).await;
     let attempts = world.webhook.take();
     assert_eq!(attempts[1].at.since(attempts[0].at), Duration::from_secs(120));
+}
+
+#[tokio::test]
+async fn incidents_are_events_of_the_tenant() {
+    let world = World::new().await;
+    let permanent = || DeliveryOutcome::Permanent { error: "400".into() };
+    world.webhook.answer([permanent(), permanent(), DeliveryOutcome::Disable { error: "410".into() }]);
+    for number in 1..=2 {
+        world.enqueue(number, 1).await;
+        world.pass(Duration::from_secs(60)).await;
+    }
+    assert_eq!(world.told().await, ["pulsestream.delivery_given_up ops"], "once an hour");
+    world.enqueue(3, 1).await;
+    world.pass(Duration::from_secs(60)).await;
+    assert_eq!(world.told().await, ["pulsestream.delivery_given_up ops", "pulsestream.channel_disabled ops"]);
 }

@@ -7,10 +7,10 @@ use pulsestream_core::alerting::ChannelConfig;
 use pulsestream_core::ports::notifier::{DeliveryOutcome, DeliveryReport, Notification, Notifier};
 use pulsestream_notify::egress::EgressGuard;
 use pulsestream_notify::{HttpConfig, SignatureHeaders, WebhookNotifier, WebhookSecret, verify};
+use pulsestream_testtools::smtp::{SmtpRules, SmtpServer, TestTls};
 use reqwest::header::HeaderMap;
 
 use crate::support::http_sink::{Act, HttpSink, Request};
-use crate::support::smtp_server::{SmtpRules, SmtpServer, TestTls};
 use crate::support::{
     FakeResolver, NOW, closed_port, env, notification, open_policy, secret, webhook, webhook_notifier,
     webhook_notifier_with,

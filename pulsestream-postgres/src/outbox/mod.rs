@@ -203,7 +203,8 @@ impl Outbox for PostgresOutbox {
              (select delivery_id from {schema}.deliveries where tenant_id = $1 and finished_at < $2 limit $3)",
             schema = self.schema(),
         ));
-        let params = [Param::uuid(tenant.as_u128()), Param::timestamp(before), Param::int8(saturating(limit))];
+        let params =
+            [Param::uuid(tenant.as_u128()), Param::timestamp(before), Param::int8(saturating(limit))];
         self.database
             .write("outbox.prune", Scope::Tenant(tenant), move |connection| {
                 let statement = bound(sql.clone(), &params);

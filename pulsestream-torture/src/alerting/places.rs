@@ -32,8 +32,8 @@ impl Places {
                 let program = find_program(&POSTGRES).ok_or_else(|| {
                     Error::new(ErrorKind::Unsupported, "torture.alerting", "postgresql is needed")
                 })?;
-                let server = PostgresServer::start(&program, &[])
-                    .map_err(|error| failed("start a server", error))?;
+                let server =
+                    PostgresServer::start(&program, &[]).map_err(|error| failed("start a server", error))?;
                 Ok(Self::Schemas(server.url(), Some(server)))
             }
             Some(url) if url.starts_with("postgres") && url.contains("://") => {
@@ -46,7 +46,9 @@ impl Places {
     /// Returns the URL of a store.
     pub(super) fn store(&self, number: u64) -> String {
         match self {
-            Self::Folders(folder, _) => folder.join(format!("alerting-{number}")).to_string_lossy().into_owned(),
+            Self::Folders(folder, _) => {
+                folder.join(format!("alerting-{number}")).to_string_lossy().into_owned()
+            }
             Self::Schemas(server, _) => {
                 let joint = if server.contains('?') { '&' } else { '?' };
                 format!("{server}{joint}schema=alerting_{}_{number}", std::process::id())

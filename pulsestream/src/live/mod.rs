@@ -8,6 +8,6 @@ mod alerts;
 mod events;
 mod feed;
 
-pub(crate) use alerts::{AlertNews};
+pub(crate) use alerts::AlertNews;
 pub(crate) use events::LiveEvents;
 pub(crate) use feed::Feed;

@@ -247,15 +247,17 @@ pub(super) async fn preview_texts(
     Json(body): Json<RuleIn>,
 ) -> Answer<axum::Json<PreviewOut>> {
     let rule = body.into_rule(RuleId::from_u128(app.ps.env().uuid_v7()?))?;
-    let texts = preview(&rule, app.ps.env().now()).into_iter().map(|(name, text)| {
-        let shown = match text {
-            Ok(text) => PreviewText { text: Some(text.to_string()), error: None },
-            Err(error) => {
-                let reason = error.fields().first().map(|field| field.message.to_string());
-                PreviewText { text: None, error: reason.or_else(|| Some(error.message().to_owned())) }
-            }
-        };
-        (name.to_string(), shown)
-    });
+    let texts = preview(&rule, app.ps.env().now(), app.ps.settings().alerting.max_template_output_bytes)
+        .into_iter()
+        .map(|(name, text)| {
+            let shown = match text {
+                Ok(text) => PreviewText { text: Some(text.to_string()), error: None },
+                Err(error) => {
+                    let reason = error.fields().first().map(|field| field.message.to_string());
+                    PreviewText { text: None, error: reason.or_else(|| Some(error.message().to_owned())) }
+                }
+            };
+            (name.to_string(), shown)
+        });
     Ok(axum::Json(PreviewOut { texts: texts.collect() }))
 }

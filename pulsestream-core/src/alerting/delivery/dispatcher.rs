@@ -8,11 +8,14 @@ use super::gate::{Allowance, Gate, Passage};
 use super::health::has_failed_for_days;
 use super::operational::{Incident, tell_others};
 use super::{guarded, next_attempt};
-use crate::alerting::{Author, Channel, ChannelDisabled, Delivery, TimelineEntry, TimelineKind};
+use crate::alerting::{
+    Author, Channel, ChannelDisabled, Delivery, NotificationKind, TimelineEntry, TimelineKind, incident,
+};
 use crate::env::Env;
 use crate::error::{ErrorKind, Result};
 use crate::id::TenantId;
 use crate::ports::alert_store::{AlertStore, PutMode};
+use crate::ports::event_store::EventStore;
 use crate::ports::notifier::{DeliveryOutcome, DeliveryReport, Notification, Notifier};
 use crate::ports::outbox::{AttemptRecord, Disposition, LeaseOptions, LeasedDelivery, Outbox, RecordOutcome};
 use crate::text::Text;
@@ -56,6 +59,8 @@ pub struct DispatcherParts {
     pub outbox: Arc<dyn Outbox>,
     /// Where channels and timelines are.
     pub alerts: Arc<dyn AlertStore>,
+    /// Where incidents are told as events of their tenant.
+    pub events: Arc<dyn EventStore>,
     /// What delivers, one for each kind of channel.
     pub notifiers: Vec<Arc<dyn Notifier>>,
     /// Channels of the server, for rules whose tenant has none of that name.
@@ -160,6 +165,7 @@ impl Dispatcher {
                     let others = self.parts.alerts.channels(tenant).await?;
                     let news = tell_others(incident, &delivery, &channel, &others, reason, at);
                     self.parts.outbox.enqueue(tenant, news).await?;
+                    self.tell(incident, tenant, &delivery, &channel, reason, at).await;
                 }
                 (disposition, Some(report))
             }
@@ -174,6 +180,24 @@ impl Dispatcher {
             self.tell_timelines(tenant, &delivery, delivered, error, at).await?;
         }
         Ok(())
+    }
+
+    /// Tells an incident as an event of the tenant; tests are none.
+    async fn tell(
+        &self,
+        incident: Incident,
+        tenant: TenantId,
+        delivery: &Delivery,
+        channel: &Channel,
+        reason: &str,
+        at: Timestamp,
+    ) {
+        let told = match incident {
+            _ if delivery.content.kind == NotificationKind::Test => return,
+            Incident::Disabled => incident::Incident::ChannelDisabled { channel, reason },
+            Incident::GivenUp => incident::Incident::DeliveryGivenUp { channel, delivery, reason },
+        };
+        incident::tell(&*self.parts.events, tenant, &[told], at).await;
     }
 
     /// Puts a delivery back until its turn; its schedule does not move on.

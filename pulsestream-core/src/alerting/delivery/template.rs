@@ -11,7 +11,7 @@ use crate::id::AlertId;
 use crate::text::Text;
 use crate::time::Timestamp;
 
-/// Largest output of one template, in bytes.
+/// Largest output of one template, in bytes, unless the settings say otherwise.
 pub const MAX_OUTPUT_BYTES: usize = 64 * 1_024;
 /// How many steps one template may take, see [`minijinja::Environment::set_fuel`].
 pub const TEMPLATE_FUEL: u64 = 20_000;
@@ -19,15 +19,18 @@ pub const TEMPLATE_FUEL: u64 = 20_000;
 const MAX_REASON_CHARS: usize = 300;
 
 /// Refuses what exceeds the limit.
-#[derive(Debug, Default)]
-struct Limited(Vec<u8>);
+#[derive(Debug)]
+struct Limited {
+    bytes: Vec<u8>,
+    most: usize,
+}
 
 impl io::Write for Limited {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.0.len() + bytes.len() > MAX_OUTPUT_BYTES {
-            return Err(io::Error::other("the output is larger than 64 KiB"));
+        if self.bytes.len() + bytes.len() > self.most {
+            return Err(io::Error::other(format!("the output is larger than {} bytes", self.most)));
         }
-        self.0.extend_from_slice(bytes);
+        self.bytes.extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
@@ -44,8 +47,8 @@ fn is_template(text: &str) -> bool {
 /// `summary`, `alert_id`, `started_at` and `fired_at`.
 ///
 /// # Errors
-/// `Invalid` with the reason: syntax, an unknown name, too many steps, or more than [`MAX_OUTPUT_BYTES`] of output.
-pub fn render(template: &str, change: &AlertChange) -> Result<Text> {
+/// `Invalid` with the reason: syntax, an unknown name, too many steps, or more than `max_output_bytes`.
+pub fn render(template: &str, change: &AlertChange, max_output_bytes: usize) -> Result<Text> {
     let refuse = |reason: String| Err(Error::invalid("template.render", "", "invalid_template", reason));
     if !is_template(template) {
         return Ok(Text::from(template));
@@ -72,11 +75,11 @@ pub fn render(template: &str, change: &AlertChange) -> Result<Text> {
         Ok(template) => template,
         Err(error) => return refuse(reason(&error)),
     };
-    let mut output = Limited::default();
+    let mut output = Limited { bytes: Vec::new(), most: max_output_bytes };
     if let Err(error) = template.render_captured_to(known, &mut output) {
         return refuse(reason(&error));
     }
-    match String::from_utf8(output.0) {
+    match String::from_utf8(output.bytes) {
         Ok(text) => Ok(text.into()),
         Err(_) => refuse("the output is not text".to_owned()),
     }
@@ -96,13 +99,14 @@ fn reason(error: &minijinja::Error) -> String {
     text.chars().map(|char| if char.is_control() { ' ' } else { char }).take(MAX_REASON_CHARS).collect()
 }
 
-/// Renders the annotations of a change in place. A template that fails is replaced by a text that holds the facts, and says so.
-pub fn render_annotations(change: &mut AlertChange) {
+/// Renders the annotations of a change in place, each with at most `max_output_bytes`. A template that fails is replaced by a text that holds the facts, and says so.
+pub fn render_annotations(change: &mut AlertChange, max_output_bytes: usize) {
     if !change.annotations.values().any(|text| is_template(text)) {
         return;
     }
     let rendered = change.annotations.iter().map(|(name, template)| {
-        let text = render(template, change).unwrap_or_else(|error| fallback(name, change, &error));
+        let text =
+            render(template, change, max_output_bytes).unwrap_or_else(|error| fallback(name, change, &error));
         (name.clone(), text)
     });
     change.annotations = rendered.collect();
@@ -121,9 +125,10 @@ fn fallback(name: &str, change: &AlertChange, error: &Error) -> Text {
 }
 
 /// Shows what the annotations of a rule would say for an example alert: value 1, and `example` for every label of the group.
-pub fn preview(rule: &Rule, now: Timestamp) -> BTreeMap<Text, Result<Text>> {
+pub fn preview(rule: &Rule, now: Timestamp, max_output_bytes: usize) -> BTreeMap<Text, Result<Text>> {
     let change = example(rule, now);
-    change.annotations.iter().map(|(name, template)| (name.clone(), render(template, &change))).collect()
+    let rendered = change.annotations.iter();
+    rendered.map(|(name, template)| (name.clone(), render(template, &change, max_output_bytes))).collect()
 }
 
 fn example(rule: &Rule, now: Timestamp) -> AlertChange {
@@ -165,7 +170,19 @@ mod tests {
     }
 
     fn shown(message: &str) -> Result<Text> {
-        preview(&rule(message), Timestamp::EPOCH).remove("message").unwrap()
+        preview(&rule(message), Timestamp::EPOCH, MAX_OUTPUT_BYTES).remove("message").unwrap()
+    }
+
+    #[test]
+    fn the_output_has_the_limit_that_was_set() {
+        let with_limit =
+            |limit| preview(&rule("{{ 'xxxx' }}"), Timestamp::EPOCH, limit).remove("message").unwrap();
+        assert_eq!(with_limit(4).unwrap(), Text::from("xxxx"));
+        let error = with_limit(3).unwrap_err();
+        assert!(error.fields()[0].message.contains("larger than 3 bytes"), "{error:?}");
+        let mut change = example(&rule("{{ 'xxxx' }}"), Timestamp::EPOCH);
+        render_annotations(&mut change, 3);
+        assert!(change.annotations["message"].contains("larger than 3 bytes"));
     }
 
     #[test]
@@ -185,7 +202,7 @@ mod tests {
             ("{{", "syntax"),
             ("{% for i in range(100000) %}{{ i }}{% endfor %}", "fuel"),
             ("{% for i in range(90000) %}{% for j in range(90000) %}{% endfor %}{% endfor %}", "fuel"),
-            ("{{ 'x' * 70000 }}", "64 KiB"),
+            ("{{ 'x' * 70000 }}", "65536 bytes"),
             ("{% include 'secret' %}", ""),
             ("{{ rule.__class__ }}", ""),
         ] {
@@ -205,7 +222,7 @@ mod tests {
         let mut rule = rule("{{ nothing }}");
         rule.annotations.insert("title".into(), "{{ nothing }}".into());
         let mut change = example(&rule, Timestamp::EPOCH);
-        render_annotations(&mut change);
+        render_annotations(&mut change, MAX_OUTPUT_BYTES);
         assert_eq!(
             change.annotations["title"],
             Text::from("slow: firing (the template of the title failed)")

@@ -34,6 +34,7 @@ pub(super) struct StreamingEvaluation {
     tenant: TenantId,
     settle: i64,
     allowed_lateness: i64,
+    max_instances: u32,
     /// Active rules by id.
     rules: Vec<Tracker>,
     index: RuleIndex,
@@ -55,6 +56,7 @@ impl StreamingEvaluation {
             tenant,
             settle: micros(settings.settle),
             allowed_lateness: micros(settings.allowed_lateness),
+            max_instances: settings.max_instances.max(1),
             rules: Vec::new(),
             index: RuleIndex::default(),
             dependents: Vec::new(),
@@ -65,7 +67,7 @@ impl StreamingEvaluation {
             hashes: Vec::new(),
             candidates: Vec::new(),
         };
-        evaluation.rules = trackers(rules);
+        evaluation.rules = trackers(rules, evaluation.max_instances);
         evaluation.rebuild();
         evaluation
     }
@@ -245,7 +247,7 @@ impl RuleEvaluation for StreamingEvaluation {
             .into_iter()
             .map(|tracker| (tracker.compiled.rule.id, tracker))
             .collect();
-        let mut after = trackers(rules);
+        let mut after = trackers(rules, self.max_instances);
         let mut ended = Vec::new();
         for tracker in &mut after {
             match before.remove(&tracker.compiled.rule.id) {
@@ -410,6 +412,11 @@ impl RuleEvaluation for StreamingEvaluation {
         EvaluationCounters { instances, ..self.counters }
     }
 
+    fn overflowing(&self) -> Vec<RuleId> {
+        let rules = self.rules.iter().filter(|tracker| tracker.has_overflowed);
+        rules.map(|tracker| tracker.compiled.rule.id).collect()
+    }
+
     fn explain(&self, rule: RuleId, instance: Option<Fingerprint>, limit: usize) -> Vec<Explanation> {
         let Ok(position) = self.rules.binary_search_by_key(&rule, |tracker| tracker.compiled.rule.id) else {
             return Vec::new();
@@ -425,8 +432,9 @@ impl RuleEvaluation for StreamingEvaluation {
     }
 }
 
-fn trackers(rules: &[Rule]) -> Vec<Tracker> {
-    let mut trackers: Vec<Tracker> = rules.iter().filter(|rule| rule.is_active).map(Tracker::new).collect();
+fn trackers(rules: &[Rule], max_instances: u32) -> Vec<Tracker> {
+    let active = rules.iter().filter(|rule| rule.is_active);
+    let mut trackers: Vec<Tracker> = active.map(|rule| Tracker::new(rule, max_instances)).collect();
     trackers.sort_by_key(|tracker| tracker.compiled.rule.id);
     trackers.dedup_by_key(|tracker| tracker.compiled.rule.id);
     trackers

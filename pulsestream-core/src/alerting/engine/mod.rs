@@ -40,7 +40,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Rule;
+use super::{MAX_GROUPS, Rule};
 use crate::error::Result;
 use crate::id::TenantId;
 use crate::ports::rule_engine::{RuleEngine, RuleEvaluation};
@@ -57,11 +57,14 @@ pub struct EngineSettings {
     /// How much later than it happened an event may be received and still alert people.
     #[serde(with = "duration_text")]
     pub allowed_lateness: Duration,
+    /// Most instances of a rule, whatever its `max_groups` says; further groups share one.
+    pub max_instances: u32,
 }
 
 impl Default for EngineSettings {
     fn default() -> Self {
-        Self { settle: Duration::from_secs(5), allowed_lateness: Duration::from_secs(300) }
+        let (settle, allowed_lateness) = (Duration::from_secs(5), Duration::from_secs(300));
+        Self { settle, allowed_lateness, max_instances: MAX_GROUPS }
     }
 }
 

@@ -100,14 +100,15 @@ pub(super) struct CompiledRule {
 }
 
 impl CompiledRule {
-    pub(super) fn new(rule: &Rule) -> Self {
+    pub(super) fn new(rule: &Rule, max_instances: u32) -> Self {
+        let rule = Rule { max_groups: rule.max_groups.min(max_instances), ..rule.clone() };
         Self {
-            definition: definition(rule),
-            program: program(rule),
+            definition: definition(&rule),
+            program: program(&rule),
             holds: Holds::new(rule.hold_for, rule.keep_firing_for),
             cooldown: micros(rule.cooldown),
             is_grouped: !rule.group_by.is_empty(),
-            rule: rule.clone(),
+            rule,
         }
     }
 

@@ -244,6 +244,25 @@ fn too_many_groups_share_one() {
 }
 
 #[test]
+fn the_server_caps_instances_and_says_which_rules_overflow() {
+    let more = r#""group_by":["source.service"],"max_groups":100"#;
+    let rules =
+        [rule(1, &threshold("count", "1m", "> 1"), more), rule(2, &threshold("count", "1m", "> 9"), "")];
+    let settings = EngineSettings { max_instances: 2, ..EngineSettings::default() };
+    let mut evaluation = StreamingEngine::new(settings).start(TENANT, &rules, None).unwrap();
+    evaluation.observe(&[event(1.0, "a", 1.0), event(2.0, "b", 1.0)]);
+    assert_eq!((evaluation.overflowing(), evaluation.counters().overflowed), (vec![], 0), "at the limit");
+    evaluation.observe(&[event(3.0, "c", 1.0)]);
+    assert_eq!((evaluation.overflowing(), evaluation.counters().overflowed), (vec![rules[0].id], 1));
+    let again = StreamingEngine::new(settings).start(TENANT, &rules, Some(&evaluation.snapshot())).unwrap();
+    assert_eq!(
+        again.counters().instances,
+        evaluation.counters().instances,
+        "the state fits the same settings"
+    );
+}
+
+#[test]
 fn late_events_correct_and_old_ones_alert_nobody() {
     let few = rule(1, &threshold("count", "1m", "< 2"), "");
     let mut events = calls(&[1.0, 10.0, 30.0, 50.0, 70.0, 100.0]);

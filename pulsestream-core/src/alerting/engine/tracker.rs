@@ -50,6 +50,8 @@ pub(super) struct Tracker {
     primed: BTreeSet<u64>,
     /// How many instances fire or recover.
     pub(super) firing: u32,
+    /// Whether there were more groups than it may have, since the start.
+    pub(super) has_overflowed: bool,
     /// When the rule told people that it fires, within the last hour.
     notified: VecDeque<i64>,
     changes: Vec<Change>,
@@ -57,8 +59,8 @@ pub(super) struct Tracker {
 }
 
 impl Tracker {
-    pub(super) fn new(rule: &Rule) -> Self {
-        let compiled = CompiledRule::new(rule);
+    pub(super) fn new(rule: &Rule, max_instances: u32) -> Self {
+        let compiled = CompiledRule::new(rule, max_instances);
         let wants_history = compiled.history_span().is_some();
         let made_at = rule.updated_at.max(rule.created_at).as_micros();
         let active_from = if wants_history { NEVER } else { made_at };
@@ -73,6 +75,7 @@ impl Tracker {
             slots: HashedMap::default(),
             keys: RandomState::new(),
             firing: 0,
+            has_overflowed: false,
             notified: VecDeque::new(),
             changes: Vec::new(),
             key: Vec::new(),
@@ -89,6 +92,7 @@ impl Tracker {
         self.wants_history = other.wants_history;
         self.primed = other.primed;
         self.firing = other.firing;
+        self.has_overflowed = other.has_overflowed;
         self.notified = other.notified;
     }
 
@@ -165,6 +169,7 @@ impl Tracker {
         let mut overflowed = false;
         if found.is_none() && self.slots.len() >= self.compiled.rule.max_groups as usize {
             overflowed = true;
+            self.has_overflowed = true;
             key = overflow_key(&self.compiled.rule.group_by);
             found = self.find(&key).1;
         }

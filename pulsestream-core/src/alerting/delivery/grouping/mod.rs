@@ -9,7 +9,7 @@ use self::flush::Flush;
 use self::group::{Group, Member};
 use self::quiet::{Quiet, suppression_entry};
 use self::target::targets;
-use super::template;
+use super::template::{self, MAX_OUTPUT_BYTES};
 use crate::alerting::{
     Acknowledgement, AlertChange, AlertState, Channel, Labels, Muted, Plan, Planner, PlannerFactory,
     Suppression,
@@ -38,15 +38,23 @@ const FORMAT: u32 = 1;
 /// A rule with channels of its own is told there; the first route that matches still says how. Changed routes apply to alerts that
 /// fire afterwards; silences, schedules, inhibitions and channels apply at once. Where no route says by which labels alerts are
 /// grouped, those of one rule share a notification.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct GroupingPlanner {
     server_channels: Arc<[Channel]>,
+    max_template_output_bytes: usize,
 }
 
 impl GroupingPlanner {
     /// Creates a planner; `server_channels` are used under names that a tenant has not configured.
     pub fn new(server_channels: Vec<Channel>) -> Self {
-        Self { server_channels: server_channels.into() }
+        Self { server_channels: server_channels.into(), max_template_output_bytes: MAX_OUTPUT_BYTES }
+    }
+
+    /// Sets how much one template may write.
+    #[must_use]
+    pub fn with_max_template_output_bytes(mut self, bytes: usize) -> Self {
+        self.max_template_output_bytes = bytes;
+        self
     }
 }
 
@@ -56,7 +64,9 @@ impl PlannerFactory for GroupingPlanner {
             Some(bytes) => read_state(bytes)?,
             None => State::default(),
         };
-        Ok(Box::new(TenantPlanner { server_channels: self.server_channels.clone(), state }))
+        let (server_channels, max_template_output_bytes) =
+            (self.server_channels.clone(), self.max_template_output_bytes);
+        Ok(Box::new(TenantPlanner { server_channels, max_template_output_bytes, state }))
     }
 }
 
@@ -116,6 +126,7 @@ impl Default for State {
 #[derive(Debug)]
 struct TenantPlanner {
     server_channels: Arc<[Channel]>,
+    max_template_output_bytes: usize,
     state: State,
 }
 
@@ -131,7 +142,7 @@ fn matching_labels(change: &AlertChange) -> Labels {
 impl TenantPlanner {
     /// Takes one change; returns what is to be read in the timeline.
     fn take(&mut self, change: &mut AlertChange, config: &AlertingConfig, now: Timestamp, plan: &mut Plan) {
-        template::render_annotations(change);
+        template::render_annotations(change, self.max_template_output_bytes);
         let transition = &change.transition;
         let (id, to) = (transition.alert, transition.to);
         let was_told = transition.fired_at.is_some() || transition.from == Some(AlertState::NoData);

@@ -414,7 +414,7 @@ fn channels_that_want_no_end_get_none_and_deleted_rules_end_their_alerts() {
 
 #[test]
 fn foreign_snapshots_are_refused() {
-    let factory = GroupingPlanner::default();
+    let factory = GroupingPlanner::new(Vec::new());
     let start =
         |bytes: &[u8]| factory.start(TenantId::from_u128(1), Some(bytes)).map(|_| ()).unwrap_err().kind();
     assert_eq!(start(b"nonsense"), ErrorKind::Corrupt);
