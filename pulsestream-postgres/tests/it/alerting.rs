@@ -276,7 +276,7 @@ impl Pair {
         };
         both!(stores, |store| store.changes(tenant, &changes));
         if choices.one_in(20) {
-            both!(stores, |store| store.prune_changes(tenant, at(20)));
+            both!(stores, |store| store.prune_changes(tenant, at(20), 1_000));
         }
         both!(stores, |store| store.checkpoint("alerting", Partition::of(tenant)));
         let rules = RuleQuery {
@@ -362,7 +362,7 @@ impl Pair {
         }
         if choices.one_in(10) {
             let before = at(choices.below(300));
-            both!(self.outboxes, |outbox| outbox.prune(tenant, before));
+            both!(self.outboxes, |outbox| outbox.prune(tenant, before, 1_000));
         }
     }
 
@@ -390,7 +390,7 @@ impl Pair {
             }
             _ => {
                 let before = at(choices.below(200));
-                both!(self.alerts, |store| store.prune_alerts(tenant, before));
+                both!(self.alerts, |store| store.prune_alerts(tenant, before, 1_000));
             }
         }
     }
