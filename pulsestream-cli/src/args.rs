@@ -317,4 +317,7 @@ pub(crate) struct DoctorArgs {
     /// The store: a folder, or a URL.
     #[arg(value_name = "URL|PATH", env = "PULSESTREAM_STORE")]
     pub store: String,
+    /// Go on without a segment that cannot be opened: its events are missing from then on, its file is kept.
+    #[arg(long, value_name = "SEGMENT")]
+    pub set_aside: Option<String>,
 }

@@ -15,18 +15,24 @@ use crate::args::DoctorArgs;
 pub(crate) async fn run(args: DoctorArgs) -> Result<ExitCode> {
     let url: StoreUrl = args.store.parse()?;
     match &url.primary {
-        PrimaryStore::Folder(path) => verify_folder(path),
+        PrimaryStore::Folder(path) => verify_folder(path, args.set_aside.as_deref()),
+        _ if args.set_aside.is_some() => {
+            Err(Error::new(ErrorKind::Unsupported, "doctor", "only a store in a folder has segments"))
+        }
         _ => ask(&args.store).await,
     }
 }
 
-/// Reads everything in a folder and compares every checksum.
-fn verify_folder(path: &Path) -> Result<ExitCode> {
+/// Reads everything in a folder and compares every checksum, after setting a segment aside if that is asked for.
+fn verify_folder(path: &Path, set_aside: Option<&str>) -> Result<ExitCode> {
     if !path.is_dir() {
         return Err(Error::new(ErrorKind::NotFound, "doctor", "there is no store at this place")
             .with_context("folder", path.display()));
     }
     let store = EmbeddedStore::open(path, EmbeddedConfig::default(), Env::system())?;
+    if let Some(segment) = set_aside {
+        println!("{segment} is set aside as {}\n", store.set_aside(segment)?);
+    }
     let report = store.verify()?;
     print(&report);
     Ok(if report.is_healthy() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -85,7 +91,7 @@ fn print(report: &Report) {
         if report.is_healthy() {
             "every checksum is right"
         } else {
-            "the store is damaged: restore a snapshot"
+            "the store is damaged: restore a snapshot, or go on without a segment that cannot be opened: --set-aside SEGMENT"
         }
     );
 }

@@ -142,13 +142,21 @@ impl DictColumn {
     }
 }
 
+/// A place of the table of a dictionary: half of the hash, so that other values are told apart without reading them, and the code, 0
+/// where the place is free.
+#[derive(Debug, Clone, Copy, Default)]
+struct Slot {
+    hash: u32,
+    code: u32,
+}
+
 /// Gives each different value a code.
 #[derive(Debug, Default)]
 pub(crate) struct DictBuilder {
     dictionary: Dictionary,
     codes: Vec<u32>,
-    /// Open addressing; 0 is free, else the code.
-    slots: Vec<u32>,
+    /// Open addressing.
+    slots: Vec<Slot>,
     hasher: FastHash,
     last: u32,
     /// Whether an entry is something else than a number.
@@ -208,38 +216,38 @@ impl DictBuilder {
             self.grow();
         }
         let mask = self.slots.len() - 1;
-        let mut slot = self.hasher.of(kind as u8, bytes) as usize & mask;
+        let hash = self.hasher.of(kind as u8, bytes) as u32;
+        let mut slot = hash as usize & mask;
         loop {
-            match self.slots[slot] {
-                0 => break,
-                code if self.dictionary.entry(code) == Some((kind as u8, bytes)) => {
-                    self.last = code;
-                    return code;
-                }
-                _ => slot = (slot + 1) & mask,
+            let Slot { hash: found, code } = self.slots[slot];
+            if code == 0 {
+                break;
             }
+            if found == hash && self.dictionary.entry(code) == Some((kind as u8, bytes)) {
+                self.last = code;
+                return code;
+            }
+            slot = (slot + 1) & mask;
         }
         self.mixed |= kind != Kind::Number;
         self.dictionary.kinds.push(kind as u8);
         self.dictionary.bytes.extend_from_slice(bytes);
         self.dictionary.ends.push(self.dictionary.bytes.len() as u32);
         let code = self.dictionary.ends.len() as u32;
-        self.slots[slot] = code;
+        self.slots[slot] = Slot { hash, code };
         self.last = code;
         code
     }
 
-    #[allow(clippy::cast_possible_truncation, reason = "a column has fewer than 2^32 values")]
     fn grow(&mut self) {
         let size = (self.slots.len() * 2).max(64);
-        self.slots = vec![0; size];
-        for code in 1..=self.distinct() as u32 {
-            let Some((kind, bytes)) = self.dictionary.entry(code) else { continue };
-            let mut slot = self.hasher.of(kind, bytes) as usize & (size - 1);
-            while self.slots[slot] != 0 {
+        let old = std::mem::replace(&mut self.slots, vec![Slot::default(); size]);
+        for taken in old.into_iter().filter(|slot| slot.code != 0) {
+            let mut slot = taken.hash as usize & (size - 1);
+            while self.slots[slot].code != 0 {
                 slot = (slot + 1) & (size - 1);
             }
-            self.slots[slot] = code;
+            self.slots[slot] = taken;
         }
     }
 

@@ -63,7 +63,24 @@ impl Default for EmbeddedConfig {
     }
 }
 
+/// Bytes of one event while a segment is written, beside the event itself: its share of columns, dictionaries and fingerprints.
+const SEALED_EVENT_BYTES: usize = 400;
+/// Bytes that a fresh event takes beside itself: its id in the table of duplicates, with room to grow, and its place in its batch.
+const FRESH_EVENT_BYTES: usize = 60;
+/// Buffers of the log, of sealing and of merging.
+const BUFFER_BYTES: usize = 16 << 20;
+
 impl EmbeddedConfig {
+    /// Returns how much memory the store takes at most with these settings, while it appends, seals and merges at once and questions are
+    /// asked: the cache, what waits for the disk, three lots of fresh events, what sealing and merging build, and buffers. The answers
+    /// of questions, and what they gather for them, come on top; so does the program itself.
+    pub fn memory_bytes(&self) -> usize {
+        // Sealing starts with the batch after the limit.
+        let fresh = 3 * (self.seal_bytes + self.seal_events * FRESH_EVENT_BYTES);
+        let built = (self.seal_events + self.segment_events) * SEALED_EVENT_BYTES;
+        self.cache_bytes + self.queue_bytes + fresh + built + BUFFER_BYTES
+    }
+
     /// Checks every setting.
     ///
     /// # Errors

@@ -113,6 +113,17 @@ impl EmbeddedStore {
                 damage: segment.verify().err().map(|fault| fault.during(OPERATION)),
             });
         }
+        for lost in &view.lost {
+            segments.push(SegmentReport {
+                file: lost.file.clone(),
+                bytes: 0,
+                rows: 0,
+                deleted_rows: 0,
+                first: None,
+                last: None,
+                damage: Some(lost.fault.share().during(OPERATION)),
+            });
+        }
         let mut fresh_events = 0;
         for batch in view.generations.iter().flat_map(|generation| generation.batches_from(0)) {
             let share = tenants.entry(batch.tenant).or_default();

@@ -63,6 +63,7 @@ impl EventStore for EmbeddedStore {
     async fn get(&self, tenant: TenantId, ids: &[EventId]) -> Result<Vec<Option<Event>>> {
         let ids = ids.to_vec();
         let look_up = move |engine: &Engine, question: &_| {
+            engine.ensure_readable(tenant, TimeRange::ALL)?;
             let parts = engine.parts(question);
             ids.iter().map(|id| query::get(&parts, engine.hasher, tenant, id)).collect()
         };
@@ -75,6 +76,7 @@ impl EventStore for EmbeddedStore {
         at_least_one(OPERATION, "/limit", query.limit)?;
         let query = query.clone();
         let find = move |engine: &Engine, question: &_| {
+            engine.ensure_readable(tenant, query.range)?;
             query::find(engine.parts(question), question, tenant, &query)
         };
         self.answer(tenant, Size::Large, find).await.map_err(|fault| fault.during(OPERATION))
@@ -84,6 +86,7 @@ impl EventStore for EmbeddedStore {
         let query = query.clone();
         let interners = Arc::clone(&self.interners);
         let aggregate = move |engine: &Engine, question: &_| {
+            engine.ensure_readable(tenant, query.range)?;
             query::aggregate(&engine.parts(question), &interners, tenant, &query)
         };
         self.answer(tenant, Size::Large, aggregate)
@@ -94,6 +97,7 @@ impl EventStore for EmbeddedStore {
     async fn scan(&self, tenant: TenantId, query: &ScanQuery) -> Result<Box<dyn EventScan>> {
         const OPERATION: &str = "event_store.scan";
         self.engine.ensure_open().map_err(|fault| fault.during(OPERATION))?;
+        self.engine.ensure_readable(tenant, query.range).map_err(|fault| fault.during(OPERATION))?;
         let parts = self.engine.parts(&self.desk.take());
         let scan = query::scan(parts, &self.desk, self.size_of(tenant, Size::Large), tenant, query);
         Ok(Box::new(scan.map_err(|fault| fault.during(OPERATION))?))
@@ -146,6 +150,7 @@ impl EventStore for EmbeddedStore {
             ("waiting_questions", self.desk.waiting().to_string()),
             ("query_blocks", self.desk.blocks().to_string()),
         ];
+        details.extend(view.lost.iter().map(|lost| ("lost_segment", lost.file.clone())));
         details.extend(engine.maintenance_error().map(|error| ("maintenance_error", error)));
         let fresh: usize = view.generations.iter().map(|generation| generation.bytes()).sum();
         let sealed: u64 = view.segments.iter().map(crate::segment::Segment::bytes).sum();
@@ -175,10 +180,11 @@ fn delete(
 ) -> FaultResult<u64> {
     let hasher = engine.hasher;
     let question = desk.take_unlimited();
-    let plan = match selection {
-        DeleteSelection::Ids(_) => FilterPlan::new(None)?,
-        DeleteSelection::Matching { filter, .. } => FilterPlan::new(filter.as_ref())?,
+    let (plan, range) = match selection {
+        DeleteSelection::Ids(_) => (FilterPlan::new(None)?, TimeRange::ALL),
+        DeleteSelection::Matching { filter, range } => (FilterPlan::new(filter.as_ref())?, *range),
     };
+    engine.ensure_readable(tenant, range)?;
     engine.delete(group, erase, |segment| match selection {
         DeleteSelection::Ids(ids) => {
             let mut rows = Vec::new();

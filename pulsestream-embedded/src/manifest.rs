@@ -4,19 +4,24 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::bytes::{Reader, put_varint, u32_at};
+use pulsestream_core::id::TenantId;
+
+use crate::bytes::{Reader, put_varint, u32_at, unzigzag, zigzag};
 use crate::error::{Fault, FaultResult};
-use crate::segment;
+use crate::segment::{self, Footer};
 use crate::storage::{OpenMode, Storage};
 
 const NAME: &str = "manifest";
 const NEW_NAME: &str = "manifest.new";
 const MAGIC: &[u8; 8] = b"PSMANI\r\n";
-/// Version of the manifest format.
-const VERSION: u32 = 1;
+/// Version of the manifest format; version 1 had no summaries.
+const VERSION: u32 = 2;
 /// Magic, version u32, flags u32 before the content; CRC-32C u32 of all that after it.
 const HEAD_BYTES: usize = 16;
 const MAX_BYTES: u64 = 1 << 28;
+/// Flags of a segment.
+const ERASE: u8 = 1;
+const SUMMARY: u8 = 2;
 
 /// The state of the folder between two changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,9 +45,84 @@ pub(crate) struct SegmentEntry {
     pub(crate) dropped: Vec<Range<u32>>,
     /// Whether deleted rows wait to be erased from the file.
     pub(crate) erase: bool,
+    /// What the file holds, in case it cannot be opened any more; `None` if version 1 wrote the manifest.
+    pub(crate) summary: Option<Summary>,
+}
+
+/// Tells for which questions a segment is needed, without the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Summary {
+    /// The positions it covers.
+    pub(crate) positions: Range<u64>,
+    /// The smallest and the largest timestamp.
+    pub(crate) times: (i64, i64),
+    /// Tenants with their smallest and largest timestamp; `None` if they are too many for the manifest.
+    pub(crate) tenants: Option<Vec<(TenantId, i64, i64)>>,
+}
+
+/// Tenants of one segment that the manifest lists: it is written whole with every new segment.
+const MAX_TENANTS: usize = 64;
+
+impl Summary {
+    /// Summarises a footer.
+    pub(crate) fn of(footer: &Footer) -> Self {
+        let tenants = &footer.tenants;
+        let min = tenants.iter().map(|range| range.min_time).min();
+        let max = tenants.iter().map(|range| range.max_time).max();
+        let listed = || tenants.iter().map(|range| (range.tenant, range.min_time, range.max_time)).collect();
+        Self {
+            positions: footer.positions.clone(),
+            times: (min.unwrap_or(0), max.unwrap_or(0)),
+            tenants: (tenants.len() <= MAX_TENANTS).then(listed),
+        }
+    }
+
+    /// Returns whether there may be events of a tenant between two timestamps, the ends included.
+    pub(crate) fn may_hold(&self, tenant: TenantId, from: i64, to: i64) -> bool {
+        let overlaps = |min: i64, max: i64| min <= to && from <= max;
+        match &self.tenants {
+            None => overlaps(self.times.0, self.times.1),
+            Some(tenants) => tenants.iter().any(|(one, min, max)| *one == tenant && overlaps(*min, *max)),
+        }
+    }
+
+    fn write(&self, bytes: &mut Vec<u8>) {
+        put_varint(bytes, self.positions.start);
+        put_varint(bytes, self.positions.end);
+        put_varint(bytes, zigzag(self.times.0));
+        put_varint(bytes, zigzag(self.times.1));
+        put_varint(bytes, self.tenants.as_ref().map_or(0, |tenants| tenants.len() as u64 + 1));
+        for (tenant, min, max) in self.tenants.iter().flatten() {
+            bytes.extend_from_slice(&tenant.to_bytes());
+            put_varint(bytes, zigzag(*min));
+            put_varint(bytes, zigzag(*max));
+        }
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let positions = reader.varint()?..reader.varint()?;
+        let times = (unzigzag(reader.varint()?), unzigzag(reader.varint()?));
+        let tenants = match reader.length()?.checked_sub(1) {
+            None => None,
+            Some(count) => {
+                let mut tenants = Vec::new();
+                for _ in 0..count {
+                    let tenant = TenantId::from_bytes(*reader.take(16)?.first_chunk()?);
+                    tenants.push((tenant, unzigzag(reader.varint()?), unzigzag(reader.varint()?)));
+                }
+                Some(tenants)
+            }
+        };
+        Some(Self { positions, times, tenants })
+    }
 }
 
 impl SegmentEntry {
+    /// Describes a new segment.
+    pub(crate) fn new(number: u64, footer: &Footer) -> Self {
+        Self { number, dropped: Vec::new(), erase: false, summary: Some(Summary::of(footer)) }
+    }
+
     /// Returns the name of the file inside the folder.
     pub(crate) fn file(&self) -> String {
         file_of(self.number)
@@ -109,7 +189,10 @@ impl Manifest {
         put_varint(&mut bytes, self.segments.len() as u64);
         for entry in &self.segments {
             put_varint(&mut bytes, entry.number);
-            bytes.push(u8::from(entry.erase));
+            bytes.push(u8::from(entry.erase) * ERASE + u8::from(entry.summary.is_some()) * SUMMARY);
+            if let Some(summary) = &entry.summary {
+                summary.write(&mut bytes);
+            }
             put_varint(&mut bytes, entry.dropped.len() as u64);
             let mut last = 0;
             for range in &entry.dropped {
@@ -148,7 +231,11 @@ impl Manifest {
         let mut segments = Vec::new();
         for _ in 0..reader.length()? {
             let number = reader.varint()?;
-            let erase = reader.u8()? != 0;
+            let flags = reader.u8()?;
+            if flags & !(ERASE | SUMMARY) != 0 {
+                return None;
+            }
+            let summary = if flags & SUMMARY != 0 { Some(Summary::read(&mut reader)?) } else { None };
             let mut dropped = Vec::new();
             let mut last = 0_u32;
             for _ in 0..reader.length()? {
@@ -156,7 +243,7 @@ impl Manifest {
                 last = start.checked_add(u32::try_from(reader.varint()?).ok()?)?;
                 dropped.push(start..last);
             }
-            segments.push(SegmentEntry { number, dropped, erase });
+            segments.push(SegmentEntry { number, dropped, erase: flags & ERASE != 0, summary });
         }
         reader.0.is_empty().then_some(Self { hash_key, next_segment, sealed, segments })
     }
@@ -172,8 +259,16 @@ mod tests {
         let storage: Arc<dyn Storage> = Arc::new(SimFs::new());
         assert!(Manifest::load(&storage).unwrap().is_none());
         let mut manifest = Manifest::new([3; 16]);
-        manifest.segments.push(SegmentEntry { number: 1, dropped: vec![0..4, 9..10], erase: true });
-        manifest.segments.push(SegmentEntry { number: 7, dropped: Vec::new(), erase: false });
+        let tenants = Some(vec![(TenantId::from_name("one"), -5, 7)]);
+        let summaries = [
+            None,
+            Some(Summary { positions: 3..900, times: (-5, 7), tenants }),
+            Some(Summary { positions: 900..1_000, times: (0, 9), tenants: None }),
+        ];
+        for (number, summary) in (1..).zip(summaries) {
+            let (dropped, erase) = (vec![0..4, 9..10], number == 1);
+            manifest.segments.push(SegmentEntry { number, dropped, erase, summary });
+        }
         manifest.sealed = 1 << 40;
         manifest.store(&storage).unwrap();
         manifest.store(&storage).unwrap();
@@ -184,6 +279,17 @@ mod tests {
             damaged[at] ^= 0x40;
             assert!(Manifest::read(&damaged).is_err(), "byte {at}");
         }
+    }
+
+    #[test]
+    fn a_summary_tells_who_needs_the_segment() {
+        let [one, two] = ["one", "two"].map(TenantId::from_name);
+        let mut summary = Summary { positions: 0..9, times: (10, 30), tenants: Some(vec![(one, 10, 20)]) };
+        let needs = |summary: &Summary, tenant, from, to| summary.may_hold(tenant, from, to);
+        assert!(needs(&summary, one, 20, 99) && needs(&summary, one, i64::MIN, 10));
+        assert!(!needs(&summary, one, 21, 99) && !needs(&summary, two, 0, 99));
+        summary.tenants = None;
+        assert!(needs(&summary, two, 25, 99) && !needs(&summary, two, 31, 99));
     }
 
     #[test]

@@ -118,6 +118,19 @@ impl EmbeddedStore {
         run().map_err(|fault| fault.during("embedded.maintain"))
     }
 
+    /// Goes on without a segment that cannot be opened, which [`verify`](Self::verify) names: questions that needed it are answered
+    /// without its events from now on. The file stays under the name that is returned, for whoever can mend it.
+    ///
+    /// # Errors
+    /// `NotFound` when no such segment is lost, and those of the disk.
+    pub fn set_aside(&self, file: &str) -> Result<String> {
+        let run = || {
+            self.engine.ensure_open()?;
+            self.engine.set_aside(file)
+        };
+        run().map_err(|fault| fault.during("embedded.set_aside"))
+    }
+
     /// Returns how many bytes of unacknowledged writes, torn by a power loss, were cut off when the store was opened.
     pub fn recovered_truncated_bytes(&self) -> u64 {
         self.engine.truncated_bytes

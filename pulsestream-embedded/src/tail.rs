@@ -37,6 +37,7 @@ pub(crate) fn tail(
     let horizon = engine.end_of(partition);
     let view = engine.view();
     let from = u64::try_from(after.0).unwrap_or(u64::MAX);
+    engine.ensure_readable_from(from)?;
     let mut events = Vec::new();
     let mut is_full = false;
     for segment in view.segments.iter().filter(|segment| segment.footer().positions.end > from) {

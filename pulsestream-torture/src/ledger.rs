@@ -30,6 +30,8 @@ pub(crate) enum Line {
     Counted(u64),
     /// A call failed, with an error of this kind.
     Failed(String),
+    /// So many bytes were taken at most.
+    Memory(u64),
     /// The child came to its end.
     Done,
 }
@@ -46,6 +48,7 @@ impl fmt::Display for Line {
             Self::Counting(number) => write!(f, "counting {number}"),
             Self::Counted(number) => write!(f, "counted {number}"),
             Self::Failed(kind) => write!(f, "failed {kind}"),
+            Self::Memory(bytes) => write!(f, "memory {bytes}"),
             Self::Done => write!(f, "done"),
         }
     }
@@ -89,6 +92,7 @@ impl Line {
             "retained" => Self::Retained(number()?),
             "counting" => Self::Counting(number()?),
             "counted" => Self::Counted(number()?),
+            "memory" => Self::Memory(number()?),
             "done" => Self::Done,
             _ => return None,
         })
@@ -111,6 +115,8 @@ pub(crate) struct Ledger {
     counted: u64,
     /// Kinds of the errors that a child met.
     pub(crate) failures: Vec<String>,
+    /// Bytes of memory that a child took at most.
+    pub(crate) memory_bytes: u64,
     /// Whether the last child came to its end.
     pub(crate) is_done: bool,
 }
@@ -136,6 +142,7 @@ impl Ledger {
             Line::Counting(number) => self.counting = number,
             Line::Counted(number) => self.counted = number,
             Line::Failed(kind) => self.failures.push(kind),
+            Line::Memory(bytes) => self.memory_bytes = self.memory_bytes.max(bytes),
             Line::Done => self.is_done = true,
         }
     }
@@ -173,6 +180,7 @@ mod tests {
             Line::Counting(1),
             Line::Counted(1),
             Line::Failed("unavailable".to_owned()),
+            Line::Memory(5),
             Line::Done,
         ];
         for line in lines {

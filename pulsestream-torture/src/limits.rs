@@ -1,4 +1,4 @@
-//! A full disk, no more file handles, a slow disk, and folders that several processes want.
+//! A full disk, no more file handles, and folders that several processes want.
 
 use std::path::Path;
 use std::time::Duration;
@@ -128,55 +128,84 @@ pub(crate) fn few_handles() -> Result<()> {
     Ok(())
 }
 
-/// Makes every sync slow: appends wait or are refused, and nothing hangs.
-pub(crate) fn slow_disk(delay: Duration) -> Result<()> {
-    const PART: &str = "slow disk";
-    if let Err(reason) = tool(&["strace", "-f", "-o", "/dev/null", "true"]) {
-        return without_tool(PART, &reason);
-    }
+/// Opens folders that belong to somebody else or must not be written: the error says so, and nothing is changed.
+pub(crate) fn foreign_folder() -> Result<()> {
+    const PART: &str = "foreign folder";
+    const NOBODY: [&str; 4] = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    // Nobody must be able to read this program itself, which stands in a folder of its builder.
     let place = tempfile::tempdir().map_err(|error| failed("make a folder", error))?;
-    let folder = place.path().join("store");
-    let inject = format!("inject=fdatasync:delay_exit={}", delay.as_micros());
-    let words = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync", "-e", &inject];
-    let mut ledger = Ledger::default();
-    let tracer: Vec<String> = words.map(str::to_owned).to_vec();
-    start(&tracer, "crowd", &folder, 0)?.finish_well(&mut ledger)?;
-    if let Some(kind) = ledger.failures.iter().find(|kind| *kind != "unavailable") {
-        return Err(broken("a full queue has another error").with_context("kind", kind));
+    let program = place.path().join("program");
+    let own = std::env::current_exe().map_err(|error| failed("find the program", error))?;
+    std::fs::copy(own, &program).map_err(|error| failed("copy the program", error))?;
+    open_to_all(place.path(), 0o755)?;
+    if let Err(reason) = tool(&[&NOBODY[..], &["true"]].concat()) {
+        not_run(PART, &reason);
+        return Ok(());
     }
-    if ledger.acknowledged.is_empty() || ledger.failures.is_empty() {
-        return Err(broken("the queue was never full, or nothing got through")
-            .with_context("acknowledged", ledger.acknowledged.len()));
+    let mut ledger = Ledger::default();
+    let folder = place.path().join("store");
+    start(&[], "visit", &folder, 0)?.finish_well(&mut ledger)?;
+    let before = listing(&folder)?;
+    // Closed to others, open to read, and open to read with everything inside.
+    for (mode, inside) in [(0o700, 0o600), (0o755, 0o600), (0o755, 0o644)] {
+        open_to_all(&folder, mode)?;
+        for (name, _) in &before {
+            let path = folder.join(name);
+            open_to_all(&path, if path.is_dir() { inside | 0o111 } else { inside })?;
+        }
+        let folder_text = folder.display().to_string();
+        let program_text = program.display().to_string();
+        let words = [&NOBODY[..], &[program_text.as_str(), "visit", folder_text.as_str(), "0"]].concat();
+        let Err(refused) = tool(&words) else {
+            return Err(broken("a folder of somebody else is opened").with_context("mode", mode));
+        };
+        if !refused.to_string().contains("the operating system refuses access to the folder") {
+            return Err(broken("the refusal does not say why").with_context("refusal", refused));
+        }
+        if listing(&folder)? != before {
+            return Err(broken("a refused folder is changed").with_context("mode", mode));
+        }
     }
     check(&folder, &mut ledger)?;
-    let (acknowledged, refused) = (ledger.acknowledged.len(), ledger.failures.len());
-    println!("{PART}: {acknowledged} acknowledged, {refused} appends refused because the queue was full");
+    println!("{PART}: refused with the reason, and left alone");
     Ok(())
 }
 
-/// The child of [`slow_disk`]: far more appends at once than its queue holds.
-pub(crate) fn crowd(folder: &Path) -> Result<()> {
-    let store = load::open_with(folder, |config| config.queue_bytes = 64 << 10)?;
-    std::thread::scope(|scope| {
-        for client in 0..32 {
-            let store = &store;
-            scope.spawn(move || {
-                for round in 0..4 {
-                    if let Err(error) = append(store, client_numbers(client, round)) {
-                        Line::Failed(error.kind().as_str().to_owned()).say();
-                    }
-                }
-            });
+fn open_to_all(path: &Path, mode: u32) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+        .map_err(|error| failed("change who may read", error))
+}
+
+/// Returns the names in a folder and its sub-folders with the length of each file.
+fn listing(folder: &Path) -> Result<std::collections::BTreeMap<std::path::PathBuf, u64>> {
+    let mut names = std::collections::BTreeMap::new();
+    let mut waiting = vec![folder.to_owned()];
+    while let Some(next) = waiting.pop() {
+        for entry in std::fs::read_dir(&next).map_err(|error| failed("list a folder", error))? {
+            let path = entry.map_err(|error| failed("list a folder", error))?.path();
+            let bytes = path.metadata().map_err(|error| failed("look at a file", error))?.len();
+            let is_folder = path.is_dir();
+            names.insert(
+                path.strip_prefix(folder).unwrap_or(&path).to_owned(),
+                if is_folder { 0 } else { bytes },
+            );
+            if is_folder {
+                waiting.push(path);
+            }
         }
-    });
+    }
+    Ok(names)
+}
+
+/// The child of [`foreign_folder`].
+pub(crate) fn visit(folder: &Path) -> Result<()> {
+    let store = load::open(folder)?;
+    append(&store, 0..3)?;
     block_on(store.close())?;
     Line::Done.say();
     Ok(())
-}
-
-fn client_numbers(client: u64, round: u64) -> std::ops::Range<u64> {
-    let first = (round * 32 + client) * RUN;
-    first..first + 8
 }
 
 /// Lets several processes want one folder; they open, append and close, or are killed while they have it.

@@ -15,6 +15,7 @@ mod kill9;
 mod ledger;
 mod limits;
 mod load;
+mod memory;
 mod mount;
 mod postgres;
 mod power;
@@ -121,7 +122,8 @@ enum Command {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
-    /// A full disk (needs root), few file handles, slow syncs, and several processes that want one folder.
+    /// A full disk (needs root), few file handles, slow syncs, little memory, folders of somebody else (needs root), and several
+    /// processes that want one folder.
     Limits,
     /// A short version of every part.
     All,
@@ -167,6 +169,22 @@ enum Command {
         /// Not used.
         start: u64,
     },
+    /// The child whose clients append more than memory holds.
+    #[command(hide = true)]
+    Hoard {
+        /// The store.
+        folder: PathBuf,
+        /// Not used.
+        start: u64,
+    },
+    /// The child that opens a folder and appends one event.
+    #[command(hide = true)]
+    Visit {
+        /// The store.
+        folder: PathBuf,
+        /// Not used.
+        start: u64,
+    },
     /// The child that wants a folder for itself.
     #[command(hide = true)]
     Owner {
@@ -189,7 +207,10 @@ fn all() -> Result<()> {
 fn limits(rounds: u64, delay: Duration) -> Result<()> {
     limits::full_disk()?;
     limits::few_handles()?;
-    limits::slow_disk(delay)?;
+    memory::slow_disk(delay)?;
+    memory::slow_disk_memory(delay / 20)?;
+    memory::little_memory()?;
+    limits::foreign_folder()?;
     limits::owners(rounds)
 }
 
@@ -211,7 +232,9 @@ fn main() -> ExitCode {
         Command::Child { folder, start } => child::run(&folder, start),
         Command::Script { folder, start } => script::run(&folder, start),
         Command::Fill { folder, .. } => limits::fill(&folder),
-        Command::Crowd { folder, .. } => limits::crowd(&folder),
+        Command::Crowd { folder, .. } => memory::crowd(&folder),
+        Command::Hoard { folder, .. } => memory::hoard(&folder),
+        Command::Visit { folder, .. } => limits::visit(&folder),
         Command::Owner { folder, start } => limits::owner(&folder, start),
     };
     match outcome {

@@ -1,4 +1,4 @@
-//! Killing a child at every system call, and failing every system call, with strace.
+//! Killing a child at every system call, failing every system call, and interrupting every system call, with strace.
 
 use std::path::Path;
 
@@ -15,11 +15,19 @@ const KILLED: [&str; 9] =
 const FAILED: [&str; 8] =
     ["write", "pwrite64", "fsync", "fdatasync", "rename", "openat", "ftruncate", "fallocate"];
 
+/// System calls that a signal may interrupt.
+const INTERRUPTED: [&str; 5] = ["write", "pwrite64", "pread64", "fdatasync", "openat"];
+
 /// What happens to a system call.
 #[derive(Debug, Clone, Copy)]
 enum Fault {
     Kill,
-    Fail { error: &'static str, is_persistent: bool },
+    Fail {
+        error: &'static str,
+        is_persistent: bool,
+    },
+    /// A signal interrupts it before it does anything.
+    Interrupt,
 }
 
 impl Fault {
@@ -31,6 +39,7 @@ impl Fault {
                 let and_after = if is_persistent { "+" } else { "" };
                 format!("inject={call}:error={error}:when={nth}{and_after}")
             }
+            Self::Interrupt => format!("inject={call}:error=EINTR:when={nth}"),
         }
     }
 }
@@ -40,7 +49,8 @@ pub(crate) fn kills(stride: u64) -> Result<()> {
     each("kill at every system call", stride, &KILLED, &[Fault::Kill])
 }
 
-/// Fails the first, second, ... system call of each kind, once and from then on, with EIO and ENOSPC.
+/// Fails the first, second, ... system call of each kind, once and from then on, with EIO and ENOSPC. Then interrupts each of them
+/// once, which must change nothing.
 pub(crate) fn failures(stride: u64) -> Result<()> {
     let mut faults = Vec::new();
     for error in ["EIO", "ENOSPC"] {
@@ -48,7 +58,8 @@ pub(crate) fn failures(stride: u64) -> Result<()> {
             faults.push(Fault::Fail { error, is_persistent });
         }
     }
-    each("fail every system call", stride, &FAILED, &faults)
+    each("fail every system call", stride, &FAILED, &faults)?;
+    each("interrupt every system call", stride, &INTERRUPTED, &[Fault::Interrupt])
 }
 
 fn each(part: &'static str, stride: u64, calls: &[&str], faults: &[Fault]) -> Result<()> {
@@ -88,11 +99,17 @@ fn live(injection: &str, call: &str, fault: Fault) -> Result<bool> {
     let status = start(&tracer, "script", &folder, 0)?.finish(&mut ledger)?;
     let is_untouched = match fault {
         Fault::Kill => status.success(),
-        Fault::Fail { .. } => !was_injected(&log)?,
+        Fault::Fail { .. } | Fault::Interrupt => !was_injected(&log)?,
     };
-    if is_untouched && !(ledger.is_done && ledger.failures.is_empty()) {
-        return Err(Error::new(ErrorKind::Internal, "torture.trace", "an untouched child failed")
-            .with_context("failures", ledger.failures.join(" ")));
+    // Nobody hears of an interruption.
+    let must_succeed = is_untouched || matches!(fault, Fault::Interrupt);
+    if must_succeed && !(ledger.is_done && ledger.failures.is_empty()) {
+        return Err(Error::new(
+            ErrorKind::Internal,
+            "torture.trace",
+            "a child failed that nothing was refused",
+        )
+        .with_context("failures", ledger.failures.join(" ")));
     }
     check(&folder, &mut ledger)?;
     Ok(is_untouched)

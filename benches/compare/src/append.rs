@@ -1,91 +1,108 @@
 //! Durable appends: batches of 1,000 and single events, of one client and of many.
 
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::time::Instant;
 
 use pulsestream_core::event::Event;
+use pulsestream_embedded::EmbeddedStore;
 
 use crate::postgres::Postgres;
-use crate::rows::{batches, rows};
+use crate::rows::batches;
 use crate::table::Scenario;
 use crate::{Outcome, duckdb, events, ours, sqlite};
 
-/// Events of the slower stores in the scenarios of batches.
-const RIVAL_EVENTS: u64 = 160_000;
 const BATCH: u64 = 1_000;
 const SINGLES: u64 = 3_000;
 
-/// Prints one table with the ratios.
-pub(crate) fn run() -> Outcome<()> {
+/// Prints tables with the ratios. Every store gets the same number of events, in a table or a folder of its own.
+pub(crate) fn run(part: Option<&str>) -> Outcome<()> {
     let folder = tempfile::tempdir_in(".")?;
     let postgres = std::env::var("PULSESTREAM_TEST_POSTGRES_URL").ok();
-    let store = ours::open(&folder.path().join("batches"))?;
+    if part != Some("singles") {
+        many(folder.path(), postgres.as_deref())?;
+    }
+    if part != Some("batches") {
+        one(folder.path(), postgres.as_deref())?;
+    }
+    Ok(())
+}
 
-    let one_rows = rows(&batches(3, RIVAL_EVENTS, BATCH));
-    let many_rows: Vec<_> = clients(4, 16, RIVAL_EVENTS, BATCH).iter().map(|batches| rows(batches)).collect();
-    let all: Vec<_> = std::iter::once(&one_rows).chain(&many_rows).cloned().collect();
-    let duckdb = match std::env::var("PYTHON") {
-        Ok(python) => Some(duckdb::batches(&python, folder.path(), &all)?),
-        Err(_) => None,
-    };
-    let typed = sqlite::typed(&folder.path().join("typed.sqlite"), &one_rows)?;
-    let opaque: Vec<Vec<_>> = batches(3, RIVAL_EVENTS, BATCH)
-        .iter()
-        .map(|batch| {
-            batch
-                .iter()
-                .map(|event| Ok((event.timestamp.as_micros(), serde_json::to_string(event)?)))
-                .collect()
-        })
-        .collect::<Outcome<_>>()?;
-    let opaque = sqlite::opaque(&folder.path().join("opaque.sqlite"), &opaque)?;
-
-    for (title, count, all) in [
-        ("Batches of 1,000, one client", 1, std::slice::from_ref(&one_rows)),
-        ("Batches of 1,000, sixteen clients", 16, &many_rows[..]),
-    ] {
+/// Batches of 1,000.
+fn many(folder: &Path, postgres: Option<&str>) -> Outcome<()> {
+    let mut sqlite = None;
+    for (title, count) in [("Batches of 1,000, one client", 1), ("Batches of 1,000, sixteen clients", 16)] {
         let mut scenario = Scenario::new(title);
-        let loads = clients(1_000 + count, count, events(), BATCH);
-        scenario.rate("pulsestream", ours::load(&store, loads)?);
-        scenario.rate("SQLite, one writer, columns with a key", typed);
+        let clients = clients(3 + count, count, events(), BATCH);
+        let store = ours::open(&folder.join(count.to_string()))?;
+        scenario.rate("pulsestream", ours::load(&store, clients.clone())?);
+        // What is left to do must not slow down the others.
+        settle(store)?;
+        let (typed, opaque) = match sqlite {
+            Some(rates) => rates,
+            None => *sqlite.insert(sqlite_rates(folder, &clients[0])?),
+        };
+        scenario.rate("SQLite, one writer, columns, key and time index", typed);
         scenario.rate("SQLite, one writer, opaque text, no key", opaque);
-        if let Some(rates) = &duckdb {
-            scenario.rate("DuckDB, columns from Arrow, no key", rates[usize::from(count > 1)]);
+        if let Ok(python) = std::env::var("PYTHON") {
+            scenario.rate("DuckDB, columns and key", duckdb::batches(&python, &clients, true)?);
+            scenario.rate("DuckDB, columns, no key", duckdb::batches(&python, &clients, false)?);
         }
-        if let Some(url) = &postgres {
-            scenario.rate("PostgreSQL, COPY, columns with a key", Postgres::create(url)?.copy(all)?);
+        if let Some(url) = postgres {
+            let (copy, copy_new) =
+                ("COPY, columns, key and time index", "COPY, the same, repeated ids skipped");
+            scenario.rate(&format!("PostgreSQL, {copy}"), Postgres::create(url)?.copy(&clients)?);
+            scenario.rate(&format!("PostgreSQL, {copy_new}"), Postgres::create(url)?.copy_new(&clients)?);
         }
     }
-    let started = Instant::now();
-    store.maintain()?;
-    let report = store.verify()?;
-    let bytes: u64 = report.segments.iter().map(|segment| segment.bytes).sum();
-    let stored: u64 = report.segments.iter().map(|segment| u64::from(segment.rows)).sum();
-    println!(
-        "\nCompacted within {:.1} s to {:.1} bytes an event",
-        started.elapsed().as_secs_f64(),
-        bytes as f64 / stored as f64
-    );
-    drop(store);
+    Ok(())
+}
 
-    let store = ours::open(&folder.path().join("singles"))?;
+/// One event an append.
+fn one(folder: &Path, postgres: Option<&str>) -> Outcome<()> {
+    let store = ours::open(&folder.join("singles"))?;
     let mut scenario = Scenario::new("One event an append, one client");
     scenario.rate("pulsestream", ours::load(&store, clients(7, 1, SINGLES, 1))?);
-    let singles = rows(&batches(8, SINGLES, 1));
-    scenario
-        .rate("SQLite, columns with a key", sqlite::typed(&folder.path().join("singles.sqlite"), &singles)?);
-    if let Some(url) = &postgres {
+    let singles = batches(8, SINGLES, 1);
+    let typed = sqlite::typed(&folder.join("singles.sqlite"), &singles)?;
+    scenario.rate("SQLite, columns, key and time index", typed);
+    if let Some(url) = postgres {
         scenario.rate("PostgreSQL, INSERT", Postgres::create(url)?.insert(&[singles])?);
     }
-    scenario.rate("the disk: write 512 bytes in place and sync", sync_rate(&folder.path().join("raw"))?);
+    scenario.rate("the disk: write 512 bytes in place and sync", sync_rate(&folder.join("raw"))?);
 
     let mut scenario = Scenario::new("One event an append, 64 at once");
     scenario.rate("pulsestream", ours::load(&store, clients(9, 64, 64 * 1_000, 1))?);
-    if let Some(url) = &postgres {
-        let sixteen: Vec<_> = clients(10, 16, 16 * 500, 1).iter().map(|batches| rows(batches)).collect();
+    if let Some(url) = postgres {
+        let sixteen = clients(10, 16, 16 * 500, 1);
         scenario.rate("PostgreSQL, INSERT, 16 connections", Postgres::create(url)?.insert(&sixteen)?);
     }
     Ok(())
+}
+
+/// Merges what is left to merge, and says how long that took and what it came to.
+fn settle(store: EmbeddedStore) -> Outcome<()> {
+    let started = Instant::now();
+    store.maintain()?;
+    let seconds = started.elapsed().as_secs_f64();
+    let report = store.verify()?;
+    let bytes: u64 = report.segments.iter().map(|segment| segment.bytes).sum();
+    let stored: u64 = report.segments.iter().map(|segment| segment.rows).sum();
+    println!("  (compacted within {seconds:.1} s to {:.1} bytes an event)", bytes as f64 / stored as f64);
+    Ok(())
+}
+
+/// Measures SQLite with typed columns, then with text that is made before the clock runs.
+fn sqlite_rates(folder: &Path, batches: &[Vec<Event>]) -> Outcome<(f64, f64)> {
+    let typed = sqlite::typed(&folder.join("typed.sqlite"), batches)?;
+    let opaque: Vec<Vec<_>> = batches
+        .iter()
+        .map(|batch| {
+            let text = |event: &Event| Ok((event.timestamp.as_micros(), serde_json::to_string(event)?));
+            batch.iter().map(text).collect()
+        })
+        .collect::<Outcome<_>>()?;
+    Ok((typed, sqlite::opaque(&folder.join("opaque.sqlite"), &opaque)?))
 }
 
 /// Divides events among clients, each with a seed of its own.

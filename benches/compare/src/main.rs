@@ -6,9 +6,13 @@
 //! - `EVENTS` for another number of events than 500,000.
 //!
 //! `-- query` asks both our store and DuckDB the questions of a dashboard about 1,000,000 events (or `EVENTS`) of many tenants.
+//!
+//! `-- append batches` or `-- append singles` runs a half of it. `-- costs` says what an event costs the embedded store, stage by stage.
+//!
 //! `-- memory` loads `EVENTS` events and says how much memory that took.
 
 mod append;
+mod costs;
 mod duckdb;
 mod memory;
 mod ours;
@@ -24,10 +28,11 @@ type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 fn main() -> Outcome<()> {
     match std::env::args().nth(1).as_deref() {
-        Some("append") => append::run(),
+        Some("append") => append::run(std::env::args().nth(2).as_deref()),
         Some("query") => query::run(),
         Some("memory") => memory::run(),
-        _ => Err("say what to compare: append, query or memory".into()),
+        Some("costs") => costs::run(),
+        _ => Err("say what to compare: append, query, memory or costs".into()),
     }
 }
 

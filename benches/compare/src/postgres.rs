@@ -1,12 +1,14 @@
 //! PostgreSQL with its default durability: `fsync` and `synchronous_commit` are on, or the run ends.
 
-use std::io::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::time::Instant;
 
 use postgres::{Client, NoTls, Statement};
+use pulsestream_core::event::Event;
 
 use crate::Outcome;
-use crate::rows::{Cell, Kind, Row, columns};
+use crate::rows::{Cell, Kind, columns, row};
 
 /// A table in a schema of its own, which is dropped with it.
 pub(crate) struct Postgres {
@@ -32,27 +34,47 @@ impl Postgres {
             Kind::Integer => "bigint",
             Kind::Real => "double precision",
         });
-        client.batch_execute(&format!("CREATE TABLE {SCHEMA}.events ({types}, PRIMARY KEY (tenant, id))"))?;
+        client.batch_execute(&format!(
+            "CREATE TABLE {SCHEMA}.events ({types}, PRIMARY KEY (tenant, id));
+             CREATE INDEX ON {SCHEMA}.events (tenant, timestamp)"
+        ))?;
         Ok(this)
     }
 
-    /// Copies what each client has, one transaction a batch, and returns events per second. The text of `COPY` is made before the
-    /// clock runs.
-    pub(crate) fn copy(&self, clients: &[Vec<Vec<Row>>]) -> Outcome<f64> {
-        let texts: Vec<Vec<Vec<u8>>> =
-            clients.iter().map(|batches| batches.iter().map(|batch| copy_text(batch)).collect()).collect();
-        self.run(clients, |client, _, index, batch| {
+    /// Copies what each client has, one transaction a batch, and returns events per second. A repeated id refuses its batch.
+    pub(crate) fn copy(&self, clients: &[Vec<Vec<Event>>]) -> Outcome<f64> {
+        self.run(clients, |client, _, batch| {
             let mut writer = client.copy_in(&format!("COPY {SCHEMA}.events FROM STDIN"))?;
-            writer.write_all(&texts[index][batch])?;
+            writer.write_all(&copy_text(batch))?;
             writer.finish()?;
             Ok(())
         })
     }
 
+    /// Copies as [`Self::copy`] does, but into a table beside, from which new events are taken, so that repeated ids vanish as they do
+    /// in the embedded store.
+    pub(crate) fn copy_new(&self, clients: &[Vec<Vec<Event>>]) -> Outcome<f64> {
+        self.run(clients, |client, _, batch| {
+            let mut transaction = client.transaction()?;
+            transaction.batch_execute(&format!(
+                "CREATE TEMPORARY TABLE IF NOT EXISTS fresh (LIKE {SCHEMA}.events) ON COMMIT DELETE ROWS"
+            ))?;
+            let mut writer = transaction.copy_in("COPY fresh FROM STDIN")?;
+            writer.write_all(&copy_text(batch))?;
+            writer.finish()?;
+            transaction.batch_execute(&format!(
+                "INSERT INTO {SCHEMA}.events SELECT * FROM fresh ON CONFLICT DO NOTHING"
+            ))?;
+            transaction.commit()?;
+            Ok(())
+        })
+    }
+
     /// Inserts what each client has, one transaction an event, and returns events per second.
-    pub(crate) fn insert(&self, clients: &[Vec<Vec<Row>>]) -> Outcome<f64> {
-        self.run(clients, |client, statement, index, batch| {
-            for row in &clients[index][batch] {
+    pub(crate) fn insert(&self, clients: &[Vec<Vec<Event>>]) -> Outcome<f64> {
+        self.run(clients, |client, statement, batch| {
+            for event in batch {
+                let row = row(event);
                 let values: Vec<_> = row.iter().map(parameter).collect();
                 let values: Vec<_> = values.iter().map(|value| &**value).collect();
                 client.execute(statement, &values)?;
@@ -63,8 +85,8 @@ impl Postgres {
 
     fn run(
         &self,
-        clients: &[Vec<Vec<Row>>],
-        each: impl Fn(&mut Client, &Statement, usize, usize) -> Outcome<()> + Sync,
+        clients: &[Vec<Vec<Event>>],
+        each: impl Fn(&mut Client, &Statement, &[Event]) -> Outcome<()> + Sync,
     ) -> Outcome<f64> {
         let mut connections = Vec::new();
         for _ in clients {
@@ -82,12 +104,9 @@ impl Postgres {
         std::thread::scope(|scope| {
             let threads: Vec<_> = connections
                 .iter_mut()
-                .enumerate()
-                .map(|(index, (client, statement))| {
-                    let batches = clients[index].len();
-                    scope.spawn(move || {
-                        (0..batches).try_for_each(|batch| each(client, statement, index, batch))
-                    })
+                .zip(clients)
+                .map(|((client, statement), batches)| {
+                    scope.spawn(move || batches.iter().try_for_each(|batch| each(client, statement, batch)))
                 })
                 .collect();
             threads.into_iter().try_for_each(|thread| thread.join().map_err(|_| "a client panicked")?)
@@ -106,10 +125,10 @@ impl Drop for Postgres {
     }
 }
 
-fn parameter(cell: &Cell) -> Box<dyn postgres::types::ToSql + Sync + '_> {
+fn parameter<'a>(cell: &'a Cell<'_>) -> Box<dyn postgres::types::ToSql + Sync + 'a> {
     match cell {
         Cell::Null => Box::new(Nothing),
-        Cell::Text(text) => Box::new(text.as_str()),
+        Cell::Text(text) => Box::new(text.as_ref()),
         Cell::Integer(number) => Box::new(*number),
         Cell::Real(number) => Box::new(*number),
     }
@@ -136,23 +155,37 @@ impl postgres::types::ToSql for Nothing {
 }
 
 /// Writes rows in the text format of `COPY`.
-fn copy_text(batch: &[Row]) -> Vec<u8> {
+fn copy_text(batch: &[Event]) -> Vec<u8> {
     let mut text = String::new();
-    for row in batch {
-        for (index, cell) in row.iter().enumerate() {
+    for event in batch {
+        for (index, cell) in row(event).iter().enumerate() {
             if index > 0 {
                 text.push('\t');
             }
             match cell {
                 Cell::Null => text.push_str("\\N"),
-                Cell::Text(value) => {
-                    text.push_str(&value.replace('\\', "\\\\").replace('\t', "\\t").replace('\n', "\\n"));
-                }
-                Cell::Integer(number) => text.push_str(&number.to_string()),
-                Cell::Real(number) => text.push_str(&number.to_string()),
+                Cell::Text(value) => push_escaped(&mut text, value),
+                Cell::Integer(number) => _ = write!(text, "{number}"),
+                Cell::Real(number) => _ = write!(text, "{number}"),
             }
         }
         text.push('\n');
     }
     text.into_bytes()
+}
+
+fn push_escaped(text: &mut String, value: &str) {
+    for part in value.split_inclusive(['\\', '\t', '\n']) {
+        let escape = match part.as_bytes().last() {
+            Some(b'\\') => "\\\\",
+            Some(b'\t') => "\\t",
+            Some(b'\n') => "\\n",
+            _ => {
+                text.push_str(part);
+                continue;
+            }
+        };
+        text.push_str(&part[..part.len() - 1]);
+        text.push_str(escape);
+    }
 }

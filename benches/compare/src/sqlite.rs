@@ -3,13 +3,14 @@
 use std::path::Path;
 use std::time::Instant;
 
+use pulsestream_core::event::Event;
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 use rusqlite::{Connection, ToSql, params_from_iter};
 
 use crate::Outcome;
-use crate::rows::{COLUMNS, Cell, Kind, Row, columns};
+use crate::rows::{COLUMNS, Cell, Kind, columns, row};
 
-impl ToSql for Cell {
+impl ToSql for Cell<'_> {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         Ok(match self {
             Self::Null => ToSqlOutput::Owned(Value::Null),
@@ -28,8 +29,9 @@ fn open(path: &Path) -> Outcome<Connection> {
     Ok(connection)
 }
 
-/// Inserts batches into typed columns with a key, one transaction each; returns events per second.
-pub(crate) fn typed(path: &Path, batches: &[Vec<Row>]) -> Outcome<f64> {
+/// Inserts batches into typed columns, one transaction each; returns events per second. A key makes repeated ids vanish, and an
+/// index gives the events of a time, as the embedded store does both.
+pub(crate) fn typed(path: &Path, batches: &[Vec<Event>]) -> Outcome<f64> {
     let mut connection = open(path)?;
     let types = columns(|kind| match kind {
         Kind::Text => "TEXT",
@@ -37,6 +39,7 @@ pub(crate) fn typed(path: &Path, batches: &[Vec<Row>]) -> Outcome<f64> {
         Kind::Real => "REAL",
     });
     connection.execute(&format!("CREATE TABLE events ({types}, PRIMARY KEY (tenant, id))"), ())?;
+    connection.execute("CREATE INDEX events_by_time ON events (tenant, timestamp)", ())?;
     let places = vec!["?"; COLUMNS.len()].join(", ");
     let insert = format!("INSERT OR IGNORE INTO events VALUES ({places})");
     let started = Instant::now();
@@ -44,8 +47,8 @@ pub(crate) fn typed(path: &Path, batches: &[Vec<Row>]) -> Outcome<f64> {
         let transaction = connection.transaction()?;
         {
             let mut statement = transaction.prepare_cached(&insert)?;
-            for row in batch {
-                statement.execute(params_from_iter(row))?;
+            for event in batch {
+                statement.execute(params_from_iter(row(event)))?;
             }
         }
         transaction.commit()?;

@@ -165,6 +165,9 @@ impl Leader {
             return if sync { self.wal.sync() } else { Ok(()) };
         }
         self.wal.reserve(batches.iter().map(|batch| frame_bytes(batch.buffer.len())).sum())?;
+        if self.wal.take_rotated() {
+            self.engine.request_log_files();
+        }
         let mut frames: Vec<(&mut [u8], u32)> = batches
             .iter_mut()
             .map(|batch| {
@@ -231,8 +234,9 @@ impl Leader {
 #[allow(clippy::cast_possible_truncation, reason = "segments use the low half of the hash")]
 fn find_sealed(engine: &Engine, segments: &[Segment], batch: &EncodedBatch) -> FaultResult<Vec<bool>> {
     let mut found = vec![false; batch.len()];
-    for segment in segments.iter().rev() {
-        let filter = segment.load_filter(&engine.cache)?;
+    let of_tenant = |segment: &&Segment| segment.footer().tenant(batch.tenant).is_some();
+    for segment in segments.iter().rev().filter(of_tenant) {
+        let filter = segment.load_filter(&engine.cache, engine.hasher)?;
         for (row, found) in found.iter_mut().enumerate() {
             let low = batch.hashes[row] as u64;
             if *found || !filter.may_hold(low) {
@@ -266,6 +270,7 @@ impl Lead for Leader {
     }
 
     fn is_slow(&self) -> bool {
-        self.commit_time > SLOW_COMMIT
+        // Without threads of the store only callers can lead.
+        self.engine.background && self.commit_time > SLOW_COMMIT
     }
 }

@@ -49,6 +49,8 @@ impl Engine {
         target: &Arc<dyn Storage>,
         progress: &mut dyn FnMut(u64, u64),
     ) -> FaultResult<Copied> {
+        // A copy without some of the events would look whole.
+        self.ensure_whole()?;
         let Moment { mut manifest, segments, fresh } = self.moment();
         let fresh_bytes: usize = fresh.iter().flatten().map(|batch| batch.heap_bytes()).sum();
         let total = segments.iter().map(Segment::bytes).sum::<u64>() + fresh_bytes as u64;
@@ -69,7 +71,6 @@ impl Engine {
             done += batches.iter().map(|batch| batch.heap_bytes() as u64).sum::<u64>();
             manifest.next_segment += 1;
             manifest.sealed = positions.end;
-            manifest.segments.push(SegmentEntry { number, dropped: Vec::new(), erase: false });
             self.write_segment(
                 target,
                 &Run::new(batches),
@@ -77,7 +78,9 @@ impl Engine {
                 &file_of(number),
                 self.config.compression_level,
             )?;
-            copies.push(Segment::open(target, &file_of(number), Vec::new())?);
+            let segment = Segment::open(target, &file_of(number), Vec::new())?;
+            manifest.segments.push(SegmentEntry::new(number, segment.footer()));
+            copies.push(segment);
             progress(done, total.max(done));
         }
         target

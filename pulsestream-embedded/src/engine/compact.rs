@@ -66,8 +66,8 @@ impl Engine {
         let is_input = |entry: &SegmentEntry| inputs.iter().any(|input| input.name() == entry.file());
         let at = next.segments.iter().position(is_input).unwrap_or(0);
         next.segments.retain(|entry| !is_input(entry));
-        if merged.is_some() {
-            next.segments.insert(at, SegmentEntry { number, dropped: Vec::new(), erase: false });
+        if let Some(merged) = &merged {
+            next.segments.insert(at, SegmentEntry::new(number, merged.footer()));
         }
         if let Err(fault) = self.store_manifest(&mut manifest, next) {
             if !self.is_poisoned() {
@@ -77,6 +77,7 @@ impl Engine {
         }
         self.change_view(|view| {
             let is_input = |segment: &Segment| inputs.iter().any(|input| input.key() == segment.key());
+            let at = view.segments.iter().position(is_input).unwrap_or(0);
             view.segments.retain(|segment| !is_input(segment));
             view.segments.splice(at..at, merged);
         });
@@ -99,10 +100,11 @@ impl Engine {
         let options = SegmentOptions { compression_level: self.config.compression_level };
         let mut writer = SegmentWriter::create(&self.storage, name.to_owned(), options, self.hasher)?;
         let mut rows = 0_u64;
+        let mut seen = self.view().end();
         while let Some(least) =
             (0..cursors.len()).min_by(|left, right| cursors[*left].key().cmp(&cursors[*right].key()))
         {
-            if rows.is_multiple_of(4_096) && self.let_sealing_go_first() {
+            if rows.is_multiple_of(4_096) && self.let_appends_go_first(&mut seen) {
                 return Err(Fault::Closed);
             }
             let cursor = &mut cursors[least];
@@ -125,12 +127,18 @@ impl Engine {
     }
 }
 
-/// Chooses neighbours to be merged, or one segment to be rewritten.
+/// Chooses neighbours to be merged, or one segment to be rewritten. A segment that cannot be opened is in the manifest only, and is no
+/// neighbour.
 fn choose(segments: &[Segment], manifest: &Manifest, max_rows: u64) -> Option<Range<usize>> {
-    let entries = manifest.segments.iter();
-    let to_erase = segments.iter().zip(entries).position(|(segment, entry)| {
+    let place = |segment: &Segment| {
+        let place = manifest.segments.iter().position(|entry| entry.file() == segment.name());
+        place.unwrap_or(usize::MAX)
+    };
+    let places: Vec<usize> = segments.iter().map(place).collect();
+    let to_erase = segments.iter().zip(&places).position(|(segment, place)| {
         let rows = u64::from(segment.footer().rows);
-        entry.erase || (rows - segment.live_count()) * GONE > rows
+        let erase = manifest.segments.get(*place).is_some_and(|entry| entry.erase);
+        erase || (rows - segment.live_count()) * GONE > rows
     });
     if let Some(index) = to_erase {
         return Some(index..index + 1);
@@ -139,7 +147,10 @@ fn choose(segments: &[Segment], manifest: &Manifest, max_rows: u64) -> Option<Ra
     let mut start = 0;
     while start + FAN_IN <= segments.len() {
         let (mut total, mut largest, mut end) = (0, 0, start);
-        while end < segments.len() && total + segments[end].live_count() <= max_rows {
+        while end < segments.len()
+            && total + segments[end].live_count() <= max_rows
+            && places[end] == places[start] + (end - start)
+        {
             total += segments[end].live_count();
             largest = largest.max(segments[end].live_count());
             end += 1;

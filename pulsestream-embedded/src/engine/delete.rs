@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use super::{Engine, Leader, held};
 use crate::error::FaultResult;
-use crate::manifest::SegmentEntry;
 use crate::segment::Segment;
 use crate::wal::Group;
 
@@ -35,11 +34,8 @@ impl Engine {
             deleted += rows.len() as u64;
             let dropped = add_rows(segment.dropped(), rows);
             if let Some(entry) = next.segments.iter_mut().find(|entry| entry.file() == segment.name()) {
-                *entry = SegmentEntry {
-                    number: entry.number,
-                    dropped: dropped.clone(),
-                    erase: erase || entry.erase,
-                };
+                entry.dropped.clone_from(&dropped);
+                entry.erase |= erase;
             }
             changed.push(segment.with_dropped(dropped));
         }

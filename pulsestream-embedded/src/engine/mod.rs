@@ -4,6 +4,7 @@ mod append;
 mod backup;
 mod compact;
 mod delete;
+mod lost;
 mod open;
 mod reserve;
 mod seal;
@@ -17,6 +18,7 @@ use pulsestream_core::id::TenantId;
 use pulsestream_core::ports::event_store::{PARTITIONS, Partition};
 
 pub(crate) use append::{Job, Leader};
+pub(crate) use lost::Lost;
 pub(crate) use open::open;
 pub(crate) use worker::Workers;
 
@@ -31,6 +33,7 @@ use crate::question::Question;
 use crate::segment::{IdHasher, Segment};
 use crate::signal::Signal;
 use crate::storage::Storage;
+use crate::wal::Spares;
 
 /// Generations that may wait to be sealed before appends wait too.
 const MAX_FROZEN: usize = 2;
@@ -50,6 +53,8 @@ pub(crate) struct Engine {
     /// Everything before this position is in segments.
     sealed: AtomicU64,
     reserve: Reserve,
+    /// Log files that wait to be used.
+    spares: Arc<Spares>,
     /// Whoever rewrites or deletes rows of segments holds it; sealing does not.
     rewriting: Mutex<()>,
     /// Position after the last visible event of each partition.
@@ -69,6 +74,8 @@ pub(crate) struct Engine {
 pub(crate) struct View {
     /// In the order of their positions.
     pub(crate) segments: Vec<Segment>,
+    /// Segments that exist and cannot be opened.
+    pub(crate) lost: Vec<Arc<Lost>>,
     /// Oldest first; the last one takes appends.
     pub(crate) generations: Vec<Arc<Generation>>,
 }
@@ -78,6 +85,8 @@ pub(crate) struct View {
 struct Work {
     seal: bool,
     compact: bool,
+    /// Whether log files are to be made ahead of their use.
+    prepare: bool,
     stop: bool,
     last_error: Option<Fault>,
 }
@@ -195,6 +204,11 @@ impl View {
         let sealed: u64 = self.segments.iter().map(Segment::live_count).sum();
         let fresh: usize = self.generations.iter().map(|generation| generation.rows()).sum();
         sealed + fresh as u64
+    }
+
+    /// Returns the position after the last event.
+    fn end(&self) -> u64 {
+        self.generations.last().map_or(0, |active| active.end())
     }
 
     fn frozen(&self) -> usize {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, RwLock};
 use pulsestream_core::env::Env;
 
 use super::backup::UNFINISHED;
+use super::lost::open_segments;
 use super::reserve::Reserve;
 use super::{Engine, Leader, View, Work};
 use crate::cache::Cache;
@@ -14,7 +15,7 @@ use crate::config::EmbeddedConfig;
 use crate::error::{Fault, FaultResult};
 use crate::hot::{Batch, Generation};
 use crate::manifest::Manifest;
-use crate::segment::{self, IdHasher, Segment};
+use crate::segment::{self, IdHasher};
 use crate::signal::Signal;
 use crate::storage::{Lock, OpenMode, Storage};
 use crate::wal::{self, Group, WalOptions};
@@ -22,6 +23,9 @@ use crate::wal::{self, Group, WalOptions};
 const LOCK: &str = "lock";
 /// Log files of former lives that are kept for reuse.
 const MAX_SPARE_FILES: usize = 4;
+/// Groups of commits that a log file has room for, at least: larger ones would leave much of it empty, and more memory would wait for
+/// one sync.
+const FILE_GROUPS: u64 = 4;
 /// A log of more files than this is sealed at once, so that opening often does not let it grow.
 const MANY_LOG_FILES: usize = 4;
 
@@ -38,16 +42,12 @@ pub(crate) fn open(
     config.validate()?;
     let lock = lock(&storage)?;
     refuse_unfinished_backup(&storage)?;
-    let manifest = match Manifest::load(&storage)? {
+    let mut manifest = match Manifest::load(&storage)? {
         Some(manifest) => manifest,
         None => create(&storage, &env)?,
     };
     create_directories(&storage)?;
-    let segments = manifest
-        .segments
-        .iter()
-        .map(|entry| Segment::open(&storage, &entry.file(), entry.dropped.clone()))
-        .collect::<FaultResult<Vec<_>>>()?;
+    let (segments, lost) = open_segments(&storage, &mut manifest.segments)?;
     let options = WalOptions { file_bytes: config.log_file_bytes, max_spares: MAX_SPARE_FILES };
     let mut generations = vec![Arc::new(Generation::new(manifest.sealed))];
     let recovered = wal::recover(&storage, options, manifest.sealed, |position, payload| {
@@ -70,19 +70,20 @@ pub(crate) fn open(
     let hasher = IdHasher::new(manifest.hash_key);
     let engine = Arc::new(Engine {
         cache: Arc::new(Cache::new(config.cache_bytes)),
+        spares: recovered.wal.spares(),
         reserve: Reserve::open(&storage, config.log_file_bytes),
         storage,
         config,
         env,
         hasher,
         truncated_bytes: recovered.truncated_bytes,
-        view: RwLock::new(Arc::new(View { segments, generations })),
+        view: RwLock::new(Arc::new(View { segments, lost, generations })),
         sealed: AtomicU64::new(manifest.sealed),
         manifest: Mutex::new(manifest),
         rewriting: Mutex::new(()),
         ends: std::array::from_fn(|_| AtomicU64::new(end)),
         arrivals: std::array::from_fn(|_| Signal::default()),
-        work: Mutex::new(Work { seal: true, compact: true, ..Work::default() }),
+        work: Mutex::new(Work { seal: true, compact: true, prepare: true, ..Work::default() }),
         work_changed: Condvar::new(),
         closed: AtomicBool::new(false),
         poisoned: AtomicBool::new(false),
@@ -90,11 +91,12 @@ pub(crate) fn open(
         lock: Mutex::new(Some(lock)),
     });
     let queue_bytes = engine.config.queue_bytes;
+    let group_bytes = usize::try_from(engine.config.log_file_bytes / FILE_GROUPS).unwrap_or(usize::MAX);
     let mut leader = Leader::new(Arc::clone(&engine), recovered.wal);
     if leader.wal.files() > MANY_LOG_FILES {
         leader.freeze();
     }
-    Ok((engine, Group::new(leader, queue_bytes)))
+    Ok((engine, Group::new(leader, queue_bytes, group_bytes)))
 }
 
 /// Keeps other processes out of a folder.

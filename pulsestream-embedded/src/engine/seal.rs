@@ -52,7 +52,7 @@ impl Engine {
         let sealed = written.and_then(|segment| {
             let mut next = manifest.clone();
             next.sealed = generation.end();
-            next.segments.push(SegmentEntry { number, dropped: Vec::new(), erase: false });
+            next.segments.push(SegmentEntry::new(number, segment.footer()));
             self.store_manifest(&mut manifest, next)?;
             Ok(segment)
         });

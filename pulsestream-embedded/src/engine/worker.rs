@@ -11,15 +11,19 @@ use crate::wal::Group;
 /// After a failure, for example a full disk, the work is tried again this often.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// Merging no longer waits for sealing when there are so many segments.
+/// Merging no longer waits for appends and sealing when there are so many segments.
 const MANY_SEGMENTS: usize = 64;
+
+/// Appends are busy while so many events come in this time.
+const BUSY_EVENTS: u64 = 1_000;
+const BUSY_TIME: Duration = Duration::from_millis(20);
 
 /// Threads that live as long as the store.
 #[derive(Debug, Default)]
 pub(crate) struct Workers(Mutex<Vec<JoinHandle<()>>>);
 
 impl Workers {
-    /// Starts the threads: one that commits what nobody leads, one that seals, one that compacts.
+    /// Starts the threads: one that commits what nobody leads, one that makes log files ahead, one that seals, one that compacts.
     ///
     /// # Errors
     /// `Io` when the operating system gives no thread.
@@ -27,6 +31,16 @@ impl Workers {
         let workers = Self::default();
         let server = group.clone();
         workers.spawn("pulsestream-log", move || server.serve())?;
+        let shared = Arc::clone(engine);
+        workers.spawn("pulsestream-log-files", move || {
+            shared.work_on(
+                |work| std::mem::take(&mut work.prepare),
+                || {
+                    shared.prepare_log_files();
+                    Ok(())
+                },
+            );
+        })?;
         let (shared, sealer) = (Arc::clone(engine), group.clone());
         workers.spawn("pulsestream-seal", move || {
             shared.work_on(|work| std::mem::take(&mut work.seal), || shared.seal_all(&sealer));
@@ -67,6 +81,21 @@ impl Engine {
         self.work_changed.notify_all();
     }
 
+    /// Asks for log files to be made ahead of their use.
+    pub(super) fn request_log_files(&self) {
+        held(&self.work).prepare = true;
+        self.work_changed.notify_all();
+    }
+
+    /// Without one the next append that needs a file makes it, and reports what fails.
+    fn prepare_log_files(&self) {
+        if !self.is_poisoned()
+            && let Err(fault) = self.spares.prepare()
+        {
+            tracing::debug!(%fault, "no log file was made ahead");
+        }
+    }
+
     /// Tells waiting appends that a generation was sealed.
     pub(super) fn made_room(&self) {
         drop(held(&self.work));
@@ -79,19 +108,23 @@ impl Engine {
         self.work_changed.notify_all();
     }
 
-    /// Waits while appends wait for sealing or soon will, so that merging does not take the processor and the disk from them;
-    /// returns whether the threads were told to end. Merging goes on when so many segments have gathered that questions get slow,
-    /// and when sealing fails: it may make the room that sealing needs.
-    pub(super) fn let_sealing_go_first(&self) -> bool {
+    /// Waits while many events come or wait for sealing, so that merging does not take the processor and the disk from them; returns
+    /// whether the threads were told to end. Merging goes on when so many segments have gathered that questions get slow, and when
+    /// sealing fails: it may make the room that sealing needs.
+    ///
+    /// `seen` is where the log ended at the last call, between two of which a few thousand rows are merged.
+    pub(super) fn let_appends_go_first(&self, seen: &mut u64) -> bool {
         let mut work = held(&self.work);
         loop {
             let view = self.view();
-            let goes_on =
-                view.frozen() == 0 || view.segments.len() >= MANY_SEGMENTS || work.last_error.is_some();
-            if work.stop || goes_on || !self.background {
+            let came = view.end() - std::mem::replace(seen, view.end());
+            let is_quiet = view.frozen() == 0 && came < BUSY_EVENTS;
+            let must = view.segments.len() >= MANY_SEGMENTS || work.last_error.is_some();
+            if work.stop || is_quiet || must || !self.background {
                 return work.stop;
             }
-            work = self.work_changed.wait(work).unwrap_or_else(PoisonError::into_inner);
+            let waited = self.work_changed.wait_timeout(work, BUSY_TIME);
+            work = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 

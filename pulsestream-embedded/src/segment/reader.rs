@@ -12,7 +12,7 @@ use super::format::{
 };
 use super::ids::{IdFilter, IdHasher, IdIndex, Ids};
 use super::text::TextBlock;
-use crate::bytes::Reader;
+use crate::bytes::{Reader, u32_at};
 use crate::cache::{Cache, CacheKey};
 use crate::column::{Codes, DictColumn, Dictionary, Kind};
 use crate::error::{Fault, FaultResult};
@@ -70,7 +70,13 @@ impl Segment {
         };
         let mut trailer = [0; TRAILER_BYTES as usize];
         file.read_at(&mut trailer, trailer_at).map_err(fault)?;
-        let (length, checksum) = read_trailer(&trailer, name, trailer_at)?;
+        let (length, checksum) = match read_trailer(&trailer, name, trailer_at) {
+            Err(Fault::Newer { version, .. }) if header_version(&file).map_err(fault)? != version => {
+                // A newer version would have said so at both ends of the file.
+                return Err(Fault::corrupt(name, trailer_at, "the version at the end of the segment"));
+            }
+            read => read?,
+        };
         let Some(footer_at) = trailer_at.checked_sub(u64::from(length)).filter(|at| *at >= HEADER_BYTES)
         else {
             return Err(Fault::corrupt(name, trailer_at, "the length of the footer"));
@@ -122,15 +128,30 @@ impl Segment {
         self.dropped.get(after).is_none_or(|range| row < range.start)
     }
 
-    /// Returns the fingerprints of its ids.
-    pub(crate) fn load_filter(&self, cache: &Cache) -> FaultResult<Arc<IdFilter>> {
+    /// Returns the fingerprints of its ids; damaged ones are made again, so that appends go on.
+    pub(crate) fn load_filter(&self, cache: &Cache, hasher: IdHasher) -> FaultResult<Arc<IdFilter>> {
         cache.get(self.inner.key, CacheKey::IdFilter, || {
-            let (raw, at) = self.one_block(&ColumnName::IdFilter)?;
-            let filter = IdFilter::unpack(&raw, self.rows());
-            let filter = filter.ok_or_else(|| Fault::corrupt(&self.inner.name, at, "the fingerprints"))?;
+            let read = self.one_block(&ColumnName::IdFilter);
+            let filter = match read.map(|(raw, _)| IdFilter::unpack(&raw, self.rows())) {
+                Ok(Some(filter)) => filter,
+                Ok(None) | Err(Fault::Corrupt { .. }) => {
+                    IdFilter::new(&self.hashes(&*self.load_ids(cache)?, hasher))
+                }
+                Err(fault) => return Err(fault),
+            };
             let bytes = filter.heap_bytes();
             Ok((filter, bytes))
         })
+    }
+
+    /// Returns the hash of the id of each row.
+    fn hashes(&self, ids: &Ids, hasher: IdHasher) -> Vec<u64> {
+        let mut hashes = Vec::with_capacity(ids.len());
+        for range in &self.inner.footer.tenants {
+            let rows = range.rows.start as usize..range.rows.end as usize;
+            hashes.extend(rows.map(|row| ids.with(row, |id| hasher.hash(range.tenant, id))));
+        }
+        hashes
     }
 
     /// Returns the ids of all rows.
@@ -222,6 +243,12 @@ impl Segment {
             read_codes(&self.read_block(codes)?, self.rows(), dictionary.codes()).ok_or_else(damaged)?;
         Ok(DictColumn { codes, dictionary })
     }
+}
+
+fn header_version(file: &Arc<dyn File>) -> std::io::Result<u32> {
+    let mut header = [0; HEADER_BYTES as usize];
+    file.read_at(&mut header, 0)?;
+    Ok(u32_at(&header, 8))
 }
 
 fn read_dictionary(raw: &[u8]) -> Option<Dictionary> {
@@ -319,17 +346,12 @@ impl Rows for Segment {
         hash: u64,
     ) -> FaultResult<Option<u32>> {
         let Some(range) = self.inner.footer.tenant(tenant) else { return Ok(None) };
-        if !self.load_filter(cache)?.may_hold(hash) {
+        if !self.load_filter(cache, hasher)?.may_hold(hash) {
             return Ok(None);
         }
         let ids = self.load_ids(cache)?;
         let index = cache.get(self.inner.key, CacheKey::IdIndex, || {
-            let mut hashes = Vec::with_capacity(ids.len());
-            for range in &self.inner.footer.tenants {
-                let rows = range.rows.start as usize..range.rows.end as usize;
-                hashes.extend(rows.map(|row| ids.with(row, |id| hasher.hash(range.tenant, id))));
-            }
-            let index = IdIndex::new(&hashes);
+            let index = IdIndex::new(&self.hashes(&ids, hasher));
             let bytes = index.heap_bytes();
             Ok((index, bytes))
         })?;

@@ -8,7 +8,7 @@ use pulsestream_core::text::Text;
 use crate::column::DictBuilder;
 use crate::field::TextField;
 use crate::hash::FastHash;
-use crate::part::Dynamic;
+use crate::part::{Dynamic, MAX_NUMBER_DICTIONARY};
 use crate::record::{Record, tag_pairs};
 
 /// Paths looked at in one segment.
@@ -35,12 +35,64 @@ pub(super) struct Shredder {
 #[derive(Debug)]
 struct Candidate {
     key: Box<[u8]>,
-    builder: DictBuilder,
+    values: Values,
     present: usize,
     /// Too many different texts to be worth a dictionary.
     given_up: bool,
     /// The column that followed last time: rows mostly have the same leaves in the same order.
     next: usize,
+}
+
+/// The values of a path by row.
+#[derive(Debug)]
+enum Values {
+    Dict(DictBuilder),
+    /// Too many different numbers for a dictionary, and nothing else so far; NaN where there is none.
+    Numbers(Vec<f64>),
+}
+
+impl Default for Values {
+    fn default() -> Self {
+        Self::Dict(DictBuilder::default())
+    }
+}
+
+impl Values {
+    fn pad_to(&mut self, rows: usize) {
+        match self {
+            Self::Dict(builder) => builder.pad_to(rows),
+            Self::Numbers(numbers) => numbers.resize(rows, f64::NAN),
+        }
+    }
+
+    fn push(&mut self, value: &ValueRef<'_>) {
+        match (&mut *self, value) {
+            (Self::Dict(builder), _) => {
+                builder.push(value);
+                if builder.distinct() > MAX_NUMBER_DICTIONARY && builder.is_numeric() {
+                    *self = Self::Numbers(builder.to_numbers());
+                }
+            }
+            // Zero of either sign is one value.
+            (Self::Numbers(numbers), ValueRef::Number(number)) => numbers.push(number + 0.0),
+            (Self::Numbers(numbers), _) => {
+                let mut builder = DictBuilder::with_rows(numbers.len());
+                for number in numbers.iter() {
+                    let known = ValueRef::Number(*number);
+                    builder.push(if number.is_nan() { &ValueRef::Missing } else { &known });
+                }
+                builder.push(value);
+                *self = Self::Dict(builder);
+            }
+        }
+    }
+
+    fn finish(self) -> Dynamic {
+        match self {
+            Self::Dict(builder) => Dynamic::from_builder(builder),
+            Self::Numbers(numbers) => Dynamic::Numbers(numbers),
+        }
+    }
 }
 
 impl Shredder {
@@ -90,13 +142,15 @@ impl Shredder {
         if candidate.given_up {
             return;
         }
-        candidate.builder.pad_to(self.rows);
-        candidate.builder.push(value);
+        candidate.values.pad_to(self.rows);
+        candidate.values.push(value);
         candidate.present += 1;
-        let distinct = candidate.builder.distinct();
-        if distinct > 4_096 && distinct > candidate.present / 2 && !candidate.builder.is_numeric() {
+        if let Values::Dict(builder) = &candidate.values
+            && builder.distinct() > 4_096
+            && builder.distinct() > candidate.present / 2
+        {
             candidate.given_up = true;
-            candidate.builder = DictBuilder::default();
+            candidate.values = Values::default();
         }
     }
 
@@ -132,13 +186,7 @@ impl Shredder {
         }
         let key: Box<[u8]> = self.key.as_slice().into();
         self.paths.insert(key.clone(), self.columns.len());
-        self.columns.push(Candidate {
-            key,
-            builder: DictBuilder::default(),
-            present: 0,
-            given_up: false,
-            next: 0,
-        });
+        self.columns.push(Candidate { key, values: Values::default(), present: 0, given_up: false, next: 0 });
         Some(self.columns.len() - 1)
     }
 
@@ -152,8 +200,8 @@ impl Shredder {
                 continue;
             }
             let Some(path) = path_of(&candidate.key) else { continue };
-            candidate.builder.pad_to(rows);
-            chosen.push((path, Dynamic::from_builder(candidate.builder)));
+            candidate.values.pad_to(rows);
+            chosen.push((path, candidate.values.finish()));
         }
         chosen
     }
@@ -178,4 +226,26 @@ fn path_of(key: &[u8]) -> Option<FieldPath> {
     } else {
         FieldPath::Payload(segments)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_numbers_become_an_array_until_something_else_comes() {
+        let mut values = Values::default();
+        let number = |row: usize| ValueRef::Number(row as f64);
+        (0..3_000).for_each(|row| values.push(&number(row)));
+        values.pad_to(3_001);
+        assert!(matches!(&values, Values::Numbers(numbers) if numbers.len() == 3_001));
+        values.push(&ValueRef::Text("free".into()));
+        values.push(&number(7));
+        let Dynamic::Dict(column) = values.finish() else { panic!("a text is no number") };
+        for row in 0..3_000 {
+            assert_eq!(column.value(row), number(row));
+        }
+        let rest = [ValueRef::Missing, ValueRef::Text("free".into()), number(7)];
+        assert_eq!((3_000..3_003).map(|row| column.value(row)).collect::<Vec<_>>(), rest);
+    }
 }

@@ -144,17 +144,26 @@ impl Storage for Folder {
     }
 }
 
-/// `read_exact_at` and `write_all_at` of the standard library already continue after `EINTR` and short counts.
 #[derive(Debug)]
 struct Handle(std::fs::File);
 
+/// Fills `bytes`; the standard library goes on after `EINTR` and short counts.
+fn read_whole(file: &impl FileExt, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+    file.read_exact_at(bytes, offset)
+}
+
+/// Writes all of `bytes`, with the same care.
+fn write_whole(file: &impl FileExt, bytes: &[u8], offset: u64) -> io::Result<()> {
+    file.write_all_at(bytes, offset)
+}
+
 impl File for Handle {
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
-        self.0.read_exact_at(bytes, offset)
+        read_whole(&self.0, bytes, offset)
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)
+        write_whole(&self.0, bytes, offset)
     }
 
     fn bytes(&self) -> io::Result<u64> {
@@ -198,6 +207,57 @@ mod tests {
         std::os::unix::fs::symlink(folder.path("wal"), folder.path("segments")).unwrap();
         assert!(folder.create_dir("segments").is_err());
         assert_eq!(folder.list("wal").unwrap(), ["one"]);
+    }
+
+    /// A file that is interrupted every other time, and otherwise takes or gives one byte.
+    #[derive(Default)]
+    struct Stingy {
+        content: std::cell::RefCell<Vec<u8>>,
+        calls: std::cell::Cell<usize>,
+    }
+
+    impl Stingy {
+        fn interrupt(&self) -> io::Result<()> {
+            self.calls.set(self.calls.get() + 1);
+            if self.calls.get() % 2 == 1 { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
+        }
+    }
+
+    impl FileExt for Stingy {
+        fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+            self.interrupt()?;
+            let found = self.content.borrow().get(usize::try_from(offset).unwrap()).copied();
+            match (bytes.first_mut(), found) {
+                (Some(first), Some(byte)) => {
+                    *first = byte;
+                    Ok(1)
+                }
+                _ => Ok(0),
+            }
+        }
+
+        fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+            self.interrupt()?;
+            let mut content = self.content.borrow_mut();
+            let at = usize::try_from(offset).unwrap();
+            let length = content.len().max(at + 1);
+            content.resize(length, 0);
+            content[at] = bytes[0];
+            Ok(1)
+        }
+    }
+
+    #[test]
+    fn short_counts_and_interruptions_end_with_the_whole() {
+        let file = Stingy::default();
+        write_whole(&file, b"whole", 2).unwrap();
+        assert_eq!(*file.content.borrow(), b"\0\0whole");
+        let mut bytes = [0; 5];
+        read_whole(&file, &mut bytes, 2).unwrap();
+        assert_eq!(&bytes, b"whole");
+        assert_eq!(file.calls.get(), 20, "each byte took two calls");
+        let beyond = read_whole(&file, &mut bytes, 3).unwrap_err();
+        assert_eq!(beyond.kind(), io::ErrorKind::UnexpectedEof);
     }
 
     #[test]

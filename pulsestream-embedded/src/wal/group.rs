@@ -4,6 +4,7 @@
 //! submissions of one round are queued before one of them leads. A leader blocks its thread for one write and one sync; on a
 //! disk whose syncs are slow, submissions leave the lead to the store's own thread instead.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -41,13 +42,19 @@ struct Shared<L: Lead> {
     leader: Mutex<L>,
     /// Wakes the store's own thread.
     call: Condvar,
+    /// Bytes that may wait and be committed together.
     max_bytes: usize,
+    /// Bytes that are committed at once, unless one submission alone is larger.
+    group_bytes: usize,
 }
 
 #[derive(Debug)]
 struct Queue<L: Lead> {
-    waiting: Vec<Waiting<L>>,
+    waiting: VecDeque<Waiting<L>>,
+    /// Bytes of what waits and of what is being committed.
     bytes: usize,
+    /// How many submissions the last group had.
+    last_group: usize,
     leading: bool,
     slow: bool,
     called: bool,
@@ -57,6 +64,7 @@ struct Queue<L: Lead> {
 #[derive(Debug)]
 struct Waiting<L: Lead> {
     job: L::Job,
+    bytes: usize,
     slot: Arc<Slot<L::Done>>,
 }
 
@@ -87,11 +95,12 @@ impl<D> Slot<D> {
 }
 
 impl<L: Lead> Group<L> {
-    /// Creates a group whose queue holds up to `max_bytes`.
-    pub(crate) fn new(leader: L, max_bytes: usize) -> Self {
+    /// Creates a group whose queue holds up to `max_bytes`, of which about `group_bytes` are committed at once.
+    pub(crate) fn new(leader: L, max_bytes: usize, group_bytes: usize) -> Self {
         let queue = Queue {
-            waiting: Vec::new(),
+            waiting: VecDeque::new(),
             bytes: 0,
+            last_group: 0,
             leading: false,
             slow: false,
             called: false,
@@ -102,6 +111,7 @@ impl<L: Lead> Group<L> {
             leader: Mutex::new(leader),
             call: Condvar::new(),
             max_bytes,
+            group_bytes,
         }))
     }
 
@@ -179,13 +189,8 @@ impl<L: Lead> Group<L> {
     /// Commits one group; the caller has set `leading`.
     fn lead(&self) {
         let mut leader = held(&self.0.leader);
-        let waiting = {
-            let mut queue = held(&self.0.queue);
-            queue.bytes = 0;
-            std::mem::take(&mut queue.waiting)
-        };
-        let (jobs, slots): (Vec<_>, Vec<_>) = waiting.into_iter().map(|one| (one.job, one.slot)).unzip();
-        let mut handover = Handover { group: self, slots, slow: true };
+        let (jobs, slots, bytes) = self.gather();
+        let mut handover = Handover { group: self, slots, slow: true, bytes };
         let outcomes = leader.commit(jobs);
         handover.slow = leader.is_slow();
         drop(leader);
@@ -193,13 +198,43 @@ impl<L: Lead> Group<L> {
             slot.finish(outcome);
         }
     }
+
+    /// Takes the next group out of the queue. The threads whose submissions were committed last are awake again and most of them have
+    /// another one: while the queue grows towards as many, they get the processor first, so that one sync serves them all.
+    fn gather(&self) -> (Vec<L::Job>, Vec<Arc<Slot<L::Done>>>, usize) {
+        let (mut seen, mut patience) = (0, PATIENCE);
+        let mut queue = held(&self.0.queue);
+        while queue.waiting.len() < queue.last_group && patience > 0 {
+            patience = if queue.waiting.len() > seen { PATIENCE } else { patience - 1 };
+            seen = queue.waiting.len();
+            drop(queue);
+            std::thread::yield_now();
+            queue = held(&self.0.queue);
+        }
+        let mut bytes = 0;
+        let mut count = 0;
+        for waiting in &queue.waiting {
+            if count > 0 && bytes + waiting.bytes > self.0.group_bytes {
+                break;
+            }
+            bytes += waiting.bytes;
+            count += 1;
+        }
+        queue.last_group = count;
+        let (jobs, slots) = queue.waiting.drain(..count).map(|one| (one.job, one.slot)).unzip();
+        (jobs, slots, bytes)
+    }
 }
+
+/// How many looks at a queue that does not grow end the wait for the submissions of a group.
+const PATIENCE: usize = 2;
 
 /// Ends a turn as leader, also when the commit panicked: its waiters then learn that the outcome is unknown.
 struct Handover<'a, L: Lead> {
     group: &'a Group<L>,
     slots: Vec<Arc<Slot<L::Done>>>,
     slow: bool,
+    bytes: usize,
 }
 
 impl<L: Lead> Drop for Handover<'_, L> {
@@ -211,7 +246,8 @@ impl<L: Lead> Drop for Handover<'_, L> {
         let mut queue = held(&shared.queue);
         queue.leading = false;
         queue.slow = self.slow;
-        let Some(first) = queue.waiting.first() else { return };
+        queue.bytes -= self.bytes;
+        let Some(first) = queue.waiting.front() else { return };
         let waker = if queue.slow { None } else { held(&first.slot.0).waker.take() };
         match waker {
             Some(waker) => {
@@ -251,13 +287,13 @@ impl<L: Lead> Submission<L> {
         if queue.closed {
             return Err(Fault::Closed);
         }
-        if !queue.waiting.is_empty() && queue.bytes + bytes > shared.max_bytes {
+        if queue.bytes > 0 && queue.bytes + bytes > shared.max_bytes {
             return Err(Fault::Full { queue: "append" });
         }
         queue.bytes += bytes;
         let state = SlotState { outcome: None, waker: Some(context.waker().clone()) };
         let slot = Arc::new(Slot(Mutex::new(state)));
-        queue.waiting.push(Waiting { job, slot: Arc::clone(&slot) });
+        queue.waiting.push_back(Waiting { job, bytes, slot: Arc::clone(&slot) });
         self.stage = Stage::Queued(slot);
         if queue.slow {
             queue.called = true;

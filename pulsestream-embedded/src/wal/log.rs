@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::DIRECTORY;
 use super::frame::{FILE_HEADER_BYTES, FRAME_HEADER_BYTES, FileHeader, Frame, FrameKind, padded};
+use super::spares::{Spares, allocate};
 use crate::error::{Fault, FaultResult};
 use crate::storage::{File, OpenMode, Storage};
 
@@ -28,7 +29,7 @@ pub(crate) struct Wal {
     current: Option<Current>,
     /// Files before the current one, oldest first, that hold events which are in no segment yet.
     full: Vec<Full>,
-    spares: Vec<String>,
+    spares: Arc<Spares>,
     next_sequence: u64,
     /// Position that the next event gets.
     position: u64,
@@ -36,6 +37,8 @@ pub(crate) struct Wal {
     durable: u64,
     poisoned: bool,
     gather: Vec<u8>,
+    /// Whether another file was begun since that was asked last.
+    rotated: bool,
 }
 
 /// The file that takes the next frame.
@@ -71,17 +74,28 @@ impl Wal {
     /// Creates the writing end after recovery, which has made everything before its position durable.
     pub(super) fn new(storage: Arc<dyn Storage>, options: WalOptions, start: Start) -> Self {
         Self {
+            spares: Arc::new(Spares::new(Arc::clone(&storage), options.file_bytes, start.spares)),
             storage,
             options,
             current: start.current,
             full: start.full,
-            spares: start.spares,
             next_sequence: start.next_sequence,
             position: start.position,
             durable: start.position,
             poisoned: false,
             gather: Vec::new(),
+            rotated: false,
         }
+    }
+
+    /// Returns the files that wait to be used.
+    pub(crate) fn spares(&self) -> Arc<Spares> {
+        Arc::clone(&self.spares)
+    }
+
+    /// Returns whether another file was begun since the last call.
+    pub(crate) fn take_rotated(&mut self) -> bool {
+        std::mem::take(&mut self.rotated)
     }
 
     /// Returns the position that the next event gets.
@@ -211,14 +225,14 @@ impl Wal {
             // Before a spare gets another header its old name must be gone for good.
             let synced = self.storage.sync_dir(DIRECTORY);
             synced.map_err(|source| Fault::io("sync", DIRECTORY, source))?;
-            self.spares.append(&mut renamed_now);
+            self.spares.add(renamed_now);
         }
         Ok(())
     }
 
     /// Gives the room of files that wait to be used again back to the disk; returns whether there was one.
     pub(crate) fn remove_spares(&mut self) -> bool {
-        let spares = std::mem::take(&mut self.spares);
+        let spares = self.spares.take_all();
         spares.iter().filter(|spare| self.storage.remove(spare).is_ok()).count() > 0
     }
 
@@ -253,6 +267,7 @@ impl Wal {
         }
         self.storage.rename(&preparing, &name).map_err(|source| io("rename", source))?;
         self.next_sequence += 1;
+        self.rotated = true;
         if let Some(current) = self.current.take() {
             self.full.push(Full { name: current.name, end: self.position });
         }
@@ -268,7 +283,7 @@ impl Wal {
     /// Returns a file of at least `capacity` bytes that are really allocated, with its name for now.
     fn prepare(&mut self, sequence: u64, capacity: u64) -> FaultResult<(Arc<dyn File>, String, u64)> {
         let fault = |action, name: &str, source| Fault::io(action, name, source);
-        while let Some(spare) = self.spares.pop() {
+        while let Some(spare) = self.spares.take() {
             let file = self.storage.open(&spare, OpenMode::Write);
             let file = file.map_err(|source| fault("open", &spare, source))?;
             let length = file.bytes().map_err(|source| fault("stat", &spare, source))?;
@@ -278,26 +293,7 @@ impl Wal {
             self.storage.remove(&spare).map_err(|source| fault("remove", &spare, source))?;
         }
         let name = format!("{DIRECTORY}/{sequence:016x}.new");
-        let opened = match self.storage.open(&name, OpenMode::Create) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                self.storage.open(&name, OpenMode::Write)
-            }
-            other => other,
-        };
-        let file = opened.map_err(|source| fault("create", &name, source))?;
-        // Zeros are written, not only reserved: a commit into written blocks needs no change of the file's map.
-        let zeros = vec![0; GATHER_BYTES];
-        let mut offset = 0;
-        while offset < capacity {
-            let part = (capacity - offset).min(zeros.len() as u64);
-            if let Err(source) = file.write_at(&zeros[..part as usize], offset) {
-                // Give the room back: a deletion may need it to free more.
-                drop(file);
-                let _ = self.storage.remove(&name);
-                return Err(fault("preallocate", &name, source));
-            }
-            offset += part;
-        }
+        let file = allocate(&self.storage, &name, capacity)?;
         Ok((file, name, capacity))
     }
 }

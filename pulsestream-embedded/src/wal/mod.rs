@@ -8,6 +8,7 @@ mod frame;
 mod group;
 mod log;
 mod recover;
+mod spares;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +18,7 @@ pub(crate) use log::{Wal, WalOptions, frame_bytes};
 #[cfg(test)]
 use recover::Recovered;
 pub(crate) use recover::recover;
+pub(crate) use spares::Spares;
 
 /// The sub-folder of the log.
 pub(crate) const DIRECTORY: &str = "wal";

@@ -223,7 +223,7 @@ fn files_of_a_later_version_are_not_touched() {
 
 mod group_commit {
     use std::future::Future;
-    use std::pin::pin;
+    use std::pin::{Pin, pin};
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::{Arc, Mutex};
     use std::task::{Context, Poll, Wake, Waker};
@@ -281,7 +281,7 @@ mod group_commit {
     fn one_thread_with_many_futures_commits_them_as_one_group() {
         let recorder = Recorder::default();
         let groups = Arc::clone(&recorder.groups);
-        let group = Group::new(recorder, 1 << 20);
+        let group = Group::new(recorder, 1 << 20, 1 << 20);
         let waker = Waker::from(Arc::new(Flag(AtomicUsize::new(0))));
         let mut context = Context::from_waker(&waker);
         let mut futures: Vec<_> = (0..64).map(|job| Box::pin(group.submit(job, 1))).collect();
@@ -300,7 +300,7 @@ mod group_commit {
         for slow in [false, true] {
             let recorder = Recorder { slow, ..Recorder::default() };
             let groups = Arc::clone(&recorder.groups);
-            let group = Group::new(recorder, 1 << 20);
+            let group = Group::new(recorder, 1 << 20, 1 << 20);
             let server = group.clone();
             let thread = std::thread::spawn(move || server.serve());
             std::thread::scope(|scope| {
@@ -324,7 +324,7 @@ mod group_commit {
     fn a_dropped_submission_is_committed_and_delays_nobody() {
         let recorder = Recorder::default();
         let groups = Arc::clone(&recorder.groups);
-        let group = Group::new(recorder, 1 << 20);
+        let group = Group::new(recorder, 1 << 20, 1 << 20);
         let server = group.clone();
         let thread = std::thread::spawn(move || server.serve());
         let waker = Waker::from(Arc::new(Flag(AtomicUsize::new(0))));
@@ -340,8 +340,26 @@ mod group_commit {
     }
 
     #[test]
+    fn a_group_takes_as_many_bytes_as_it_may_and_at_least_one_submission() {
+        let recorder = Recorder::default();
+        let groups = Arc::clone(&recorder.groups);
+        let group = Group::new(recorder, 1_000, 100);
+        let waker = Waker::from(Arc::new(Flag(AtomicUsize::new(0))));
+        let mut context = Context::from_waker(&waker);
+        let sizes = [40, 60, 1, 500, 100];
+        let mut futures: Vec<_> = (0..).zip(sizes).map(|(job, bytes)| group.submit(job, bytes)).collect();
+        for future in &mut futures {
+            assert!(Pin::new(future).poll(&mut context).is_pending());
+        }
+        assert_eq!(group.queued_bytes(), 701);
+        group.drain();
+        assert_eq!(*groups.lock().unwrap(), [vec![0, 1], vec![2], vec![3], vec![4]]);
+        assert_eq!(group.queued_bytes(), 0);
+    }
+
+    #[test]
     fn a_full_queue_refuses() {
-        let group = Group::new(Recorder::default(), 100);
+        let group = Group::new(Recorder::default(), 100, 100);
         let waker = Waker::from(Arc::new(Flag(AtomicUsize::new(0))));
         let mut context = Context::from_waker(&waker);
         let mut first = Box::pin(group.submit(1, 90));

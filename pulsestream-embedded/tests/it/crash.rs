@@ -166,51 +166,6 @@ fn power_loss_during_recovery() {
     }
 }
 
-#[test]
-fn damage_in_one_segment_leaves_the_others_readable() {
-    let folder = SimFs::new();
-    let config = EmbeddedConfig { seal_events: 30, segment_events: 30, ..config() };
-    let open = || {
-        let (env, _) = Env::manual(Timestamp::from_seconds(1_800_000_000), 1);
-        EmbeddedStore::open_storage(Arc::new(folder.clone()), config.clone(), env, false).unwrap()
-    };
-    let mut generator = EventGenerator::new(3);
-    let tenants = [TenantId::from_name("one"), TenantId::from_name("two")];
-    let mut events = Vec::new();
-    for tenant in tenants {
-        let store = open();
-        let batch: Vec<Event> = (0..30).map(|_| generator.event()).collect();
-        block_on(store.append(tenant, batch.clone(), AppendOptions::default())).unwrap();
-        store.maintain().unwrap();
-        block_on(store.close()).unwrap();
-        events.push(batch);
-    }
-    let segments: Vec<String> =
-        folder.files().into_iter().map(|(name, _)| name).filter(|name| name.ends_with(".seg")).collect();
-    assert_eq!(segments.len(), 2);
-    // The texts of the first segment: behind the header, before the footer.
-    assert!(folder.flip(&segments[0], 100));
-    let store = open();
-    let report = store.verify().unwrap();
-    let damaged: Vec<&str> = report
-        .segments
-        .iter()
-        .filter(|segment| segment.damage.is_some())
-        .map(|segment| segment.file.as_str())
-        .collect();
-    assert_eq!(damaged, [segments[0].as_str()]);
-    let everything = FindQuery { limit: 100, ..FindQuery::default() };
-    let error = block_on(store.find(tenants[0], &everything)).unwrap_err();
-    assert_eq!(error.kind(), pulsestream_core::ErrorKind::Corrupt);
-    let context: BTreeMap<_, _> = error.context().iter().cloned().collect();
-    assert_eq!(context["file"], segments[0]);
-    assert!(context["offset"].parse::<u64>().unwrap() <= 100, "{error}");
-    let found = block_on(store.find(tenants[1], &everything)).unwrap().events;
-    assert_eq!(found.len(), 30);
-    assert!(found.iter().all(|event| events[1].contains(event)));
-    block_on(store.append(tenants[0], vec![generator.event()], AppendOptions::default())).unwrap();
-}
-
 /// Files other than segments: nothing acknowledged is silently gone or different, whatever byte is wrong.
 #[test]
 fn every_flipped_byte_of_the_log_and_the_manifest_is_reported_or_harmless() {

@@ -39,53 +39,65 @@ fn append(store: &EmbeddedStore, events: Vec<Event>) -> pulsestream_core::Result
 }
 
 #[test]
-fn the_nth_operation_fails_once_or_for_good() {
-    for operation in Operation::ALL.into_iter().filter(|operation| *operation != Operation::Read) {
-        for (persistent, errno) in [(false, EIO), (false, ENOSPC), (true, EIO), (true, ENOSPC)] {
-            // Every operation fails once with EIO; of the other ways every third one does.
-            let stride = if persistent || errno == ENOSPC { 3 } else { 1 };
-            for nth in (1..).step_by(stride) {
-                let context = format!("{operation:?} {nth} persistent={persistent} errno={errno}");
-                let fs = SimFs::new();
-                let faulty = Arc::new(FaultyStorage::new(Arc::new(fs.clone())));
-                let store = open(Arc::clone(&faulty) as Arc<dyn Storage>).unwrap();
-                faulty.set(Some(Fail { operation, nth, persistent, errno }));
-                let mut generator = EventGenerator::new(nth);
-                let (mut acknowledged, mut unknown) = (Vec::new(), Vec::new());
-                for step in 0..9 {
-                    let events: Vec<Event> = (0..2).map(|_| generator.event()).collect();
-                    let appended: Vec<EventId> = events.iter().map(|event| event.id.clone()).collect();
-                    match append(&store, events) {
-                        Ok(()) => acknowledged.extend(appended),
-                        Err(error) if error.kind() == ErrorKind::OutcomeUnknown => unknown.extend(appended),
-                        Err(error) => {
-                            let is_full = errno == ENOSPC && error.kind() == ErrorKind::StorageFull;
-                            assert!(is_full || error.kind() == ErrorKind::Unavailable, "{context}: {error}");
-                        }
-                    }
-                    if step % 3 == 2 {
-                        let _ = store.maintain();
-                    }
-                }
-                acknowledged.sort();
-                assert_eq!(
-                    ids(&store),
-                    acknowledged,
-                    "{context}: reads go on, and nothing refused is visible"
-                );
-                let untouched = faulty.seen() < nth;
-                faulty.set(None);
-                drop(store);
+fn the_nth_operation_fails_once() {
+    the_nth_operation_fails(false, EIO);
+}
 
-                let store = open(Arc::new(fs)).unwrap_or_else(|error| panic!("{context}: {error}"));
-                let mut found = ids(&store);
-                found.retain(|id| !unknown.contains(id));
-                assert_eq!(found, acknowledged, "{context}: after opening again");
-                append(&store, vec![generator.event()]).unwrap();
-                store.maintain().unwrap();
-                if untouched {
-                    break;
+#[test]
+fn the_nth_operation_fails_for_good() {
+    the_nth_operation_fails(true, EIO);
+}
+
+#[test]
+fn the_nth_operation_finds_the_disk_full_once() {
+    the_nth_operation_fails(false, ENOSPC);
+}
+
+#[test]
+fn the_nth_operation_finds_the_disk_full_for_good() {
+    the_nth_operation_fails(true, ENOSPC);
+}
+
+/// Every single operation of every kind that changes something.
+fn the_nth_operation_fails(persistent: bool, errno: i32) {
+    for operation in Operation::ALL.into_iter().filter(|operation| *operation != Operation::Read) {
+        for nth in 1.. {
+            let context = format!("{operation:?} {nth} persistent={persistent} errno={errno}");
+            let fs = SimFs::new();
+            let faulty = Arc::new(FaultyStorage::new(Arc::new(fs.clone())));
+            let store = open(Arc::clone(&faulty) as Arc<dyn Storage>).unwrap();
+            faulty.set(Some(Fail { operation, nth, persistent, errno }));
+            let mut generator = EventGenerator::new(nth);
+            let (mut acknowledged, mut unknown) = (Vec::new(), Vec::new());
+            for step in 0..9 {
+                let events: Vec<Event> = (0..2).map(|_| generator.event()).collect();
+                let appended: Vec<EventId> = events.iter().map(|event| event.id.clone()).collect();
+                match append(&store, events) {
+                    Ok(()) => acknowledged.extend(appended),
+                    Err(error) if error.kind() == ErrorKind::OutcomeUnknown => unknown.extend(appended),
+                    Err(error) => {
+                        let is_full = errno == ENOSPC && error.kind() == ErrorKind::StorageFull;
+                        assert!(is_full || error.kind() == ErrorKind::Unavailable, "{context}: {error}");
+                    }
                 }
+                if step % 3 == 2 {
+                    let _ = store.maintain();
+                }
+            }
+            acknowledged.sort();
+            assert_eq!(ids(&store), acknowledged, "{context}: reads go on, and nothing refused is visible");
+            let untouched = faulty.seen() < nth;
+            faulty.set(None);
+            drop(store);
+
+            let store = open(Arc::new(fs)).unwrap_or_else(|error| panic!("{context}: {error}"));
+            let mut found = ids(&store);
+            found.retain(|id| !unknown.contains(id));
+            assert_eq!(found, acknowledged, "{context}: after opening again");
+            append(&store, vec![generator.event()]).unwrap();
+            store.maintain().unwrap();
+            if untouched {
+                break;
             }
         }
     }
@@ -266,6 +278,9 @@ fn a_later_format_is_refused_and_left_alone() {
             _ => continue,
         };
         file.write_at(&99_u32.to_le_bytes(), at).unwrap();
+        if name.ends_with(".seg") {
+            file.write_at(&99_u32.to_le_bytes(), 8).unwrap();
+        }
         if let Some(end) = checksum {
             let mut covered = vec![0; end as usize];
             file.read_at(&mut covered, 0).unwrap();
@@ -287,7 +302,9 @@ fn clocks_that_jump_change_nothing() {
     let events: Vec<Event> = (0..20).map(|_| generator.event()).collect();
     append(&store, events.clone()).unwrap();
     store.maintain().unwrap();
-    for seconds in [1_800_000_000 - 3_600, 1_800_000_000 + 366 * 86_400] {
+    let years = 366 * 86_400;
+    for jump in [-3_600, years, -30 * years, 60 * years, 0] {
+        let seconds = 1_800_000_000 + jump;
         clock.jump_to(Timestamp::from_seconds(seconds));
         append(&store, events.clone()).unwrap();
         assert_eq!(ids(&store).len(), 20, "ids are remembered");

@@ -5,6 +5,7 @@ mod alerting;
 mod backup;
 mod conformance;
 mod crash;
+mod damage;
 mod faults;
 mod format;
 mod key_value;

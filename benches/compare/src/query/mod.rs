@@ -14,7 +14,7 @@ use pulsestream_core::testkit::EventGenerator;
 use pulsestream_embedded::EmbeddedStore;
 use serde_json::{Map, Value, json};
 
-use crate::rows::{COLUMNS, Cell, row};
+use crate::rows::row;
 use crate::{Outcome, events};
 use questions::Question;
 
@@ -121,15 +121,7 @@ fn load(folder: &Path, store: &EmbeddedStore, small: &EmbeddedStore, events: u64
 
 /// An event as a row for DuckDB, with columns for the paths that our segments shred too.
 fn object(tenant: usize, event: &Event) -> Map<String, Value> {
-    let value = |cell: &Cell| match cell {
-        Cell::Null => Value::Null,
-        Cell::Text(text) => text.as_str().into(),
-        Cell::Integer(number) => (*number).into(),
-        Cell::Real(number) => (*number).into(),
-    };
-    let cells = row(event);
-    let mut object: Map<String, Value> =
-        COLUMNS.iter().zip(&cells).map(|((name, _), cell)| ((*name).to_owned(), value(cell))).collect();
+    let mut object = crate::duckdb::object(&row(event));
     object.insert("tenant".to_owned(), json!(tenant));
     let payload: Value = serde_json::from_str(event.payload.as_str()).unwrap_or_default();
     object.insert("payload_coupon".to_owned(), payload["coupon"].clone());
