@@ -149,7 +149,7 @@ pub(crate) fn foreign_folder() -> Result<()> {
     // Closed to others, open to read, and open to read with everything inside.
     for (mode, inside) in [(0o700, 0o600), (0o755, 0o600), (0o755, 0o644)] {
         open_to_all(&folder, mode)?;
-        for (name, _) in &before {
+        for name in before.keys() {
             let path = folder.join(name);
             open_to_all(&path, if path.is_dir() { inside | 0o111 } else { inside })?;
         }

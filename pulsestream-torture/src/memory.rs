@@ -149,6 +149,7 @@ pub(crate) fn hoard(folder: &Path) -> Result<()> {
 }
 
 /// Returns the largest memory of this process so far.
+#[allow(clippy::disallowed_methods, reason = "the kernel writes a page")]
 fn peak_bytes() -> Result<u64> {
     let status =
         std::fs::read_to_string("/proc/self/status").map_err(|error| failed("read the memory", error))?;

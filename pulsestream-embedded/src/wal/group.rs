@@ -189,7 +189,9 @@ impl<L: Lead> Group<L> {
     /// Commits one group; the caller has set `leading`.
     fn lead(&self) {
         let mut leader = held(&self.0.leader);
-        let (jobs, slots, bytes) = self.gather();
+        let gathered = self.gather();
+        let bytes = gathered.iter().map(|one| one.bytes).sum();
+        let (jobs, slots) = gathered.into_iter().map(|one| (one.job, one.slot)).unzip();
         let mut handover = Handover { group: self, slots, slow: true, bytes };
         let outcomes = leader.commit(jobs);
         handover.slow = leader.is_slow();
@@ -201,7 +203,7 @@ impl<L: Lead> Group<L> {
 
     /// Takes the next group out of the queue. The threads whose submissions were committed last are awake again and most of them have
     /// another one: while the queue grows towards as many, they get the processor first, so that one sync serves them all.
-    fn gather(&self) -> (Vec<L::Job>, Vec<Arc<Slot<L::Done>>>, usize) {
+    fn gather(&self) -> Vec<Waiting<L>> {
         let (mut seen, mut patience) = (0, PATIENCE);
         let mut queue = held(&self.0.queue);
         while queue.waiting.len() < queue.last_group && patience > 0 {
@@ -221,8 +223,7 @@ impl<L: Lead> Group<L> {
             count += 1;
         }
         queue.last_group = count;
-        let (jobs, slots) = queue.waiting.drain(..count).map(|one| (one.job, one.slot)).unzip();
-        (jobs, slots, bytes)
+        queue.waiting.drain(..count).collect()
     }
 }
 

@@ -99,14 +99,12 @@ fn damage_in_one_segment_leaves_the_others_readable() {
 fn a_segment_that_cannot_be_opened_leaves_the_others_readable() {
     let whole = Folder::new();
     let length = whole.fs.open(&whole.segments[0], OpenMode::Read).unwrap().bytes().unwrap();
-    type Damage<'a> = (&'a str, Box<dyn Fn(&SimFs, &str)>);
-    let flip = |back: u64| -> Box<dyn Fn(&SimFs, &str)> {
-        Box::new(move |fs, file| assert!(fs.flip(file, length - back)))
-    };
-    let cut = |bytes: u64| -> Box<dyn Fn(&SimFs, &str)> {
+    type Harm = Box<dyn Fn(&SimFs, &str)>;
+    let flip = |back: u64| -> Harm { Box::new(move |fs, file| assert!(fs.flip(file, length - back))) };
+    let cut = |bytes: u64| -> Harm {
         Box::new(move |fs, file| fs.open(file, OpenMode::Write).unwrap().set_len(bytes).unwrap())
     };
-    let damages: [Damage<'_>; 7] = [
+    let damages: [(&str, Harm); 7] = [
         ("the magic number", flip(1)),
         ("the version", flip(16)),
         ("the checksum of the footer", flip(20)),
@@ -135,7 +133,7 @@ fn a_segment_that_cannot_be_opened_leaves_the_others_readable() {
         refused(block_on(store.delete(one, &all)).map(drop));
         let target: std::sync::Arc<dyn Storage> = std::sync::Arc::new(SimFs::new());
         refused(store.backup_storage(target, |_| ()).map(drop));
-        let options = TailOptions { limit: 100, ..TailOptions::default() };
+        let options = TailOptions { limit: 100 };
         refused(block_on(store.tail(Partition::of(one), Position(0), options)).map(drop));
 
         // Whatever does not goes on: other times, later events, maintenance.

@@ -104,6 +104,7 @@ fn open_in(disk: &SimFs) -> pulsestream_core::Result<EmbeddedStore> {
 }
 
 /// Puts a folder onto a simulated disk, durably.
+#[allow(clippy::disallowed_methods, reason = "a fixture is a small file of this repository")]
 fn load(folder: &Path, disk: &SimFs) {
     disk.create_dir("").unwrap();
     for directory in ["", "wal", "segments"] {
