@@ -85,9 +85,10 @@ impl EventStore for EmbeddedStore {
     async fn aggregate(&self, tenant: TenantId, query: &AggregateQuery) -> Result<AggregateTable> {
         let query = query.clone();
         let interners = Arc::clone(&self.interners);
+        let crew = self.desk.crew(self.size_of(tenant, Size::Large));
         let aggregate = move |engine: &Engine, question: &_| {
             engine.ensure_readable(tenant, query.range)?;
-            query::aggregate(&engine.parts(question), &interners, tenant, &query)
+            query::aggregate(engine.parts(question), question, &crew, &interners, tenant, query)
         };
         self.answer(tenant, Size::Large, aggregate)
             .await

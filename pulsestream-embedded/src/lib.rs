@@ -14,6 +14,7 @@ mod bytes;
 mod cache;
 mod column;
 mod config;
+mod crew;
 mod doctor;
 mod engine;
 mod error;

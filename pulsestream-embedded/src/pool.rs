@@ -10,6 +10,7 @@ use std::thread::{Builder, JoinHandle};
 
 use pulsestream_core::{Error, ErrorKind};
 
+use crate::crew::Crew;
 use crate::error::{Fault, FaultResult};
 use crate::question::Question;
 
@@ -22,7 +23,8 @@ pub(crate) struct Pool {
     handles: Mutex<Vec<JoinHandle<()>>>,
 }
 
-struct Shared {
+/// What the threads of a pool share.
+pub(crate) struct Shared {
     state: Mutex<State>,
     changed: Condvar,
     max_waiting: usize,
@@ -137,9 +139,22 @@ impl Pool {
         Ok(Answer { slot, question })
     }
 
+    /// Returns the threads of the pool as a crew for one question.
+    pub(crate) fn crew(&self) -> Crew {
+        Crew::of(Arc::downgrade(&self.shared), self.threads)
+    }
+
     /// Returns how many jobs wait for a thread.
     pub(crate) fn waiting(&self) -> usize {
         held(&self.shared.state).waiting.len()
+    }
+
+    /// Waits until so many threads have nothing to do.
+    #[cfg(test)]
+    pub(crate) fn wait_until_idle(&self, threads: usize) {
+        while held(&self.shared.state).idle < threads {
+            std::thread::yield_now();
+        }
     }
 
     /// Ends the threads after the jobs that wait.
@@ -166,7 +181,26 @@ impl Pool {
     }
 }
 
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("max_waiting", &self.max_waiting).finish_non_exhaustive()
+    }
+}
+
 impl Shared {
+    /// Gives work to idle threads, as many as there are and at most `most`: before the jobs that wait, for a question that has begun.
+    pub(crate) fn help(&self, most: usize, mut work: impl FnMut() -> Box<dyn FnOnce() + Send>) {
+        let mut state = held(&self.state);
+        let free = state.idle.saturating_sub(state.waiting.len()).min(most);
+        for _ in 0..free {
+            state.waiting.push_front(Job { question: None, run: work() });
+        }
+        drop(state);
+        for _ in 0..free {
+            self.changed.notify_one();
+        }
+    }
+
     fn serve(&self) {
         while let Some(job) = self.next() {
             // A panic ends the question, not the thread; its filler tells the caller.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use pulsestream_core::env::Env;
 
 use crate::config::EmbeddedConfig;
+use crate::crew::Crew;
 use crate::error::{Fault, FaultResult};
 use crate::pool::Pool;
 
@@ -89,6 +90,11 @@ impl Desk {
         self.end_questions();
         self.threads.close();
         self.short.close();
+    }
+
+    /// Returns who works on a question of a size.
+    pub(crate) fn crew(&self, size: Size) -> Crew {
+        if size == Size::Large { self.threads.crew() } else { Crew::default() }
     }
 
     /// Returns how many questions wait for a thread.

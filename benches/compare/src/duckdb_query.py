@@ -9,6 +9,7 @@ import pathlib
 import statistics
 import sys
 import time
+import warnings
 
 import duckdb
 
@@ -18,6 +19,9 @@ folder = pathlib.Path(sys.argv[1])
 asked = json.loads((folder / "questions.json").read_text())
 database = duckdb.connect(str(folder / "query.duckdb"))
 database.execute(f"SET threads = {asked['threads']}")
+database.execute("SET enable_progress_bar = false")
+# Results have at most some thousand rows: a copy of them is nothing beside the question.
+warnings.filterwarnings("ignore", "Arrow output")
 
 # The tenant is a number, and the paths that our segments have columns for have columns here too.
 kinds = {"payload_coupon": "VARCHAR", "payload_total": "DOUBLE"}

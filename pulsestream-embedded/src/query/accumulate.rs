@@ -2,14 +2,17 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
 
 use pulsestream_core::error::{Error, ErrorKind};
 use pulsestream_core::event::FieldPath;
 use pulsestream_core::query::{AggregateQuery, CompensatedSum, Measure};
 use pulsestream_core::time::Timestamp;
 
-use super::percentile::percentiles;
+use super::percentile::percentiles_of;
+use crate::crew::Crew;
 use crate::error::FaultResult;
+use crate::question::Question;
 
 /// A bucket and the numbers of the values grouped by.
 pub(super) type GroupKey = (Option<Timestamp>, [u32; 3]);
@@ -57,6 +60,8 @@ pub(super) struct Measured {
     pub(super) extremes: bool,
     pub(super) numbers: bool,
     pub(super) distinct: bool,
+    /// The percentiles asked, in thousandths of a percent.
+    pub(super) percentiles: Vec<u32>,
 }
 
 impl Measured {
@@ -67,14 +72,18 @@ impl Measured {
             let Some(path) = measure.path() else { continue };
             let index = all.iter().position(|known| known.path == *path).unwrap_or_else(|| {
                 let path = path.clone();
-                all.push(Self { path, sum: false, extremes: false, numbers: false, distinct: false });
+                let percentiles = Vec::new();
+                all.push(Self { path, sum: false, extremes: false, numbers: false, distinct: false, percentiles });
                 all.len() - 1
             });
             let known = &mut all[index];
             match measure {
                 Measure::Sum(_) | Measure::Avg(_) => known.sum = true,
                 Measure::Min(_) | Measure::Max(_) => known.extremes = true,
-                Measure::Percentile { .. } => known.numbers = true,
+                Measure::Percentile { millipercent, .. } => {
+                    known.numbers = true;
+                    known.percentiles.push(*millipercent);
+                }
                 Measure::CountDistinct(_) => known.distinct = true,
                 Measure::Count | Measure::Rate | Measure::ErrorRate => {}
             }
@@ -109,21 +118,31 @@ impl Distinct {
                 few.push(number);
                 if few.len() >= 64 && few.len() >= numbers / 32 {
                     let mut bits = vec![0; numbers.div_ceil(64)];
-                    for number in few.iter() {
-                        bits[*number as usize / 64] |= 1 << (number % 64);
-                    }
+                    few.iter().for_each(|number| set(&mut bits, *number));
                     *self = Self::Many(bits);
                     return numbers / 8;
                 }
                 4
             }
             Self::Many(bits) => {
-                let word = number as usize / 64;
-                if word >= bits.len() {
-                    bits.resize(numbers.div_ceil(64).max(word + 1), 0);
-                }
-                bits[word] |= 1 << (number % 64);
+                set(bits, number);
                 0
+            }
+        }
+    }
+
+    /// Adds the values of another thread.
+    fn merge(&mut self, other: Self) {
+        match (&mut *self, other) {
+            (Self::Few(few), Self::Few(more)) => few.extend(more),
+            (Self::Few(few), Self::Many(mut bits)) => {
+                few.iter().for_each(|number| set(&mut bits, *number));
+                *self = Self::Many(bits);
+            }
+            (Self::Many(bits), Self::Few(few)) => few.iter().for_each(|number| set(bits, *number)),
+            (Self::Many(bits), Self::Many(more)) => {
+                bits.resize(bits.len().max(more.len()), 0);
+                bits.iter_mut().zip(more).for_each(|(word, more)| *word |= more);
             }
         }
     }
@@ -143,6 +162,15 @@ impl Distinct {
     }
 }
 
+/// Sets a bit, for which the words may have to grow: values got numbers meanwhile.
+fn set(bits: &mut Vec<u64>, number: u32) {
+    let word = number as usize / 64;
+    if word >= bits.len() {
+        bits.resize(word + 1, 0);
+    }
+    bits[word] |= 1 << (number % 64);
+}
+
 /// What is known of the values at one path, by group.
 #[derive(Debug, Default)]
 pub(super) struct Tallies {
@@ -152,10 +180,30 @@ pub(super) struct Tallies {
     pub(super) max: Vec<f64>,
     pub(super) numbers: Vec<Vec<f64>>,
     pub(super) distinct: Vec<Distinct>,
+    /// The percentiles of each group, in the order of the measures that ask for one.
+    percentiles: Vec<Vec<Option<f64>>>,
 }
 
-/// Percentiles of one path in one group, each with the thousandths of a percent asked.
-type Percentiles = Vec<(u32, Option<f64>)>;
+impl Tallies {
+    /// Adds what is known of groups that have these slots here.
+    fn merge(&mut self, other: Self, slots: &[usize]) {
+        for (from, slot) in slots.iter().copied().enumerate() {
+            self.count[slot] += other.count[from];
+            self.sum[slot].merge(other.sum[from]);
+            self.min[slot] = self.min[slot].min(other.min[from]);
+            self.max[slot] = self.max[slot].max(other.max[from]);
+        }
+        for (slot, numbers) in slots.iter().zip(other.numbers) {
+            match &mut self.numbers[*slot] {
+                mine if mine.is_empty() => *mine = numbers,
+                mine => mine.extend(numbers),
+            }
+        }
+        for (slot, distinct) in slots.iter().zip(other.distinct) {
+            self.distinct[*slot].merge(distinct);
+        }
+    }
+}
 
 /// All groups, each with a slot.
 #[derive(Debug)]
@@ -226,6 +274,42 @@ impl Groups {
         Ok(slot)
     }
 
+    /// Adds the groups of another thread.
+    ///
+    /// # Errors
+    /// Those of [`Self::slot`].
+    pub(super) fn merge(&mut self, other: Self) -> FaultResult<()> {
+        let slots =
+            other.keys.iter().map(|key| Ok(self.slot(*key)? as usize)).collect::<FaultResult<Vec<_>>>()?;
+        for (from, slot) in slots.iter().enumerate() {
+            self.events[*slot] += other.events[from];
+            self.errors[*slot] += other.errors[from];
+        }
+        for (tallies, more) in self.tallies.iter_mut().zip(other.tallies) {
+            tallies.merge(more, &slots);
+        }
+        Ok(())
+    }
+
+    /// Finds the percentiles of all groups; the numbers themselves are gone after it.
+    ///
+    /// # Errors
+    /// Those of the question.
+    pub(super) fn find_percentiles(
+        &mut self,
+        question: &Arc<Question>,
+        measured: &[Measured],
+        crew: &Crew,
+    ) -> FaultResult<()> {
+        for (tallies, measured) in self.tallies.iter_mut().zip(measured) {
+            if measured.numbers {
+                let numbers = std::mem::take(&mut tallies.numbers);
+                tallies.percentiles = percentiles_of(numbers, &measured.percentiles, question, crew)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Returns the measures of a group, in the order asked.
     #[allow(clippy::cast_precision_loss, reason = "counts stay below 2^53")]
     pub(super) fn values(
@@ -237,7 +321,6 @@ impl Groups {
         let ratio = |part: f64, whole: f64| (whole > 0.0).then(|| part / whole);
         let events = self.events[slot] as f64;
         let mut values = Vec::with_capacity(query.measures.len());
-        let mut percentiles_of: Vec<Option<Percentiles>> = vec![None; measured.len()];
         for measure in &query.measures {
             let index = measure.path().and_then(|path| measured.iter().position(|known| known.path == *path));
             let index = index.unwrap_or(0);
@@ -257,23 +340,8 @@ impl Groups {
                 Measure::Min(_) => (count > 0).then_some(tallies.min[slot]),
                 Measure::Max(_) => (count > 0).then_some(tallies.max[slot]),
                 Measure::Percentile { millipercent, .. } => {
-                    let known = percentiles_of[index].get_or_insert_with(|| {
-                        let asked: Vec<u32> = query
-                            .measures
-                            .iter()
-                            .filter_map(|other| match other {
-                                Measure::Percentile { path, millipercent }
-                                    if *path == measured[index].path =>
-                                {
-                                    Some(*millipercent)
-                                }
-                                _ => None,
-                            })
-                            .collect();
-                        let found = percentiles(&mut tallies.numbers[slot], &asked);
-                        asked.into_iter().zip(found).collect()
-                    });
-                    known.iter().find(|(asked, _)| asked == millipercent).and_then(|(_, value)| *value)
+                    let asked = measured[index].percentiles.iter().position(|asked| asked == millipercent);
+                    asked.and_then(|asked| *tallies.percentiles.get(slot)?.get(asked)?)
                 }
                 Measure::Count | Measure::Rate | Measure::ErrorRate => None,
             });

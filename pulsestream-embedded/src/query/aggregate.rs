@@ -1,7 +1,8 @@
 //! Grouped and bucketed measures over columns.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 
 use pulsestream_core::event::Value;
@@ -9,61 +10,170 @@ use pulsestream_core::id::TenantId;
 use pulsestream_core::query::{AggregateQuery, AggregateRow, AggregateTable, Bucket, Measure};
 use pulsestream_core::time::{TimeRange, Timestamp};
 
-use super::accumulate::{Groups, IntegerHash, Measured};
+use super::accumulate::{Groups, Measured};
+use super::columns::{Columns, Rows};
 use super::filter::FilterPlan;
 use super::intern::{Interner, Interners};
 use super::kernels;
 use super::range::{blocks, rows_in};
-use crate::column::DictColumn;
+use super::slots::SlotFinder;
+use crate::crew::Crew;
 use crate::error::FaultResult;
-use crate::field::IntField;
 use crate::part::Part;
+use crate::question::Question;
 
-/// Combinations of codes up to which a table finds the slot of a group; above it a hash map does.
-const MAX_TABLE: usize = 1 << 18;
-const NO_SLOT: u32 = u32::MAX;
+/// Pieces for each thread when there are fewer parts: who ends early takes another one.
+const PIECES_PER_THREAD: usize = 4;
+
+/// Rows that a piece should have at least.
+const PIECE_ROWS: usize = 32_768;
 
 /// Answers a question over parts.
 ///
 /// # Errors
-/// `Invalid` for a question that makes no sense, `TooLarge` for too many groups, and those of reading columns.
+/// `Invalid` for a question that makes no sense, `TooLarge` for too many groups, and those of reading columns and of the question.
 pub(crate) fn aggregate(
-    parts: &[Part],
+    parts: Vec<Part>,
+    question: &Arc<Question>,
+    crew: &Crew,
     interners: &Interners,
     tenant: TenantId,
-    query: &AggregateQuery,
+    query: AggregateQuery,
 ) -> FaultResult<AggregateTable> {
     query.validate()?;
-    let measured = Measured::of(query);
-    let mut run = Run {
-        query,
-        plan: FilterPlan::new(query.filter.as_ref())?,
-        group_interners: query.group_by.iter().map(|path| interners.of(path)).collect(),
-        distinct_interners: measured
-            .iter()
-            .map(|one| one.distinct.then(|| interners.of(&one.path)))
-            .collect(),
-        counts_errors: query.measures.contains(&Measure::ErrorRate),
-        groups: Groups::new(measured.len(), query.max_groups),
-        measured,
-        buckets: BTreeMap::new(),
-        slots: Vec::new(),
-        gathered: Vec::new(),
+    let pieces = pieces(&parts, tenant, query.range, crew.threads());
+    let plan = Arc::new(Plan::new(query, interners)?);
+    let next = AtomicUsize::new(0);
+    let work = {
+        let (plan, question) = (Arc::clone(&plan), Arc::clone(question));
+        move || {
+            let mut run = Run::new(&plan);
+            while let Some(piece) = pieces.get(next.fetch_add(1, Ordering::Relaxed)) {
+                question.proceed()?;
+                run.add_piece(&parts[piece.part], tenant, piece)?;
+            }
+            Ok(run.groups)
+        }
     };
-    for part in parts {
-        part.question.proceed()?;
-        run.add_part(part, tenant)?;
+    let mut all = crew.run(work)?.into_iter();
+    let mut groups = all.next().unwrap_or_else(|| plan.no_groups());
+    for other in all {
+        question.proceed()?;
+        groups.merge(other)?;
     }
-    run.finish()
+    plan.finish(groups, question, crew)
 }
 
+/// The rows of a part, or a share of them.
+struct Piece {
+    part: usize,
+    /// Which share of how many.
+    share: (usize, usize),
+}
+
+/// Divides the work among threads.
+fn pieces(parts: &[Part], tenant: TenantId, range: TimeRange, threads: usize) -> Vec<Piece> {
+    let overlaps = |part: &Part| {
+        let bounds = part.rows.time_bounds(tenant);
+        bounds.is_some_and(|(min, max)| max >= range.start.as_micros() && min < range.end.as_micros())
+    };
+    let touched: Vec<usize> = (0..parts.len()).filter(|index| overlaps(&parts[*index])).collect();
+    let wanted = if threads > 1 { threads * PIECES_PER_THREAD } else { 1 };
+    let shares_each = wanted.div_ceil(touched.len().max(1));
+    let mut pieces = Vec::new();
+    for part in touched {
+        let rows: usize = parts[part].rows.live_rows(tenant).iter().map(Range::len).sum();
+        let shares = shares_each.min(rows / PIECE_ROWS).max(1);
+        pieces.extend((0..shares).map(|share| Piece { part, share: (share, shares) }));
+    }
+    pieces
+}
+
+impl Piece {
+    /// Cuts the share of the piece out of the rows of its part.
+    fn of(&self, ranges: Vec<Range<usize>>) -> Vec<Range<usize>> {
+        let (share, shares) = self.share;
+        if shares == 1 {
+            return ranges;
+        }
+        let rows: usize = ranges.iter().map(Range::len).sum();
+        let (from, to) = (rows * share / shares, rows * (share + 1) / shares);
+        let mut cut = Vec::new();
+        let mut before = 0;
+        for range in ranges {
+            let first = range.start + from.saturating_sub(before).min(range.len());
+            let last = range.start + to.saturating_sub(before).min(range.len());
+            before += range.len();
+            if first < last {
+                cut.push(first..last);
+            }
+        }
+        cut
+    }
+}
+
+/// What is asked, prepared for all parts.
+pub(super) struct Plan {
+    pub(super) query: AggregateQuery,
+    filter: FilterPlan,
+    pub(super) measured: Vec<Measured>,
+    pub(super) group_interners: Vec<Arc<Interner>>,
+    pub(super) distinct_interners: Vec<Option<Arc<Interner>>>,
+    pub(super) counts_errors: bool,
+}
+
+impl Plan {
+    fn new(query: AggregateQuery, interners: &Interners) -> FaultResult<Self> {
+        let measured = Measured::of(&query);
+        Ok(Self {
+            filter: FilterPlan::new(query.filter.as_ref())?,
+            group_interners: query.group_by.iter().map(|path| interners.of(path)).collect(),
+            distinct_interners: measured
+                .iter()
+                .map(|one| one.distinct.then(|| interners.of(&one.path)))
+                .collect(),
+            counts_errors: query.measures.contains(&Measure::ErrorRate),
+            measured,
+            query,
+        })
+    }
+
+    fn no_groups(&self) -> Groups {
+        Groups::new(self.measured.len(), self.query.max_groups)
+    }
+
+    fn finish(
+        &self,
+        mut groups: Groups,
+        question: &Arc<Question>,
+        crew: &Crew,
+    ) -> FaultResult<AggregateTable> {
+        if self.query.group_by.is_empty() && self.query.bucket.is_none() && groups.keys.is_empty() {
+            // The one row that is there over no events does not count against the limit.
+            let mut empty = Groups::new(self.measured.len(), 1);
+            empty.slot((None, [0; 3]))?;
+            groups = empty;
+        }
+        groups.find_percentiles(question, &self.measured, crew)?;
+        let mut rows = Vec::with_capacity(groups.keys.len());
+        for slot in 0..groups.keys.len() {
+            let (bucket, numbers) = groups.keys[slot];
+            let group: Vec<Value> = self
+                .group_interners
+                .iter()
+                .zip(numbers)
+                .map(|(interner, number)| interner.value(number))
+                .collect();
+            let values = groups.values(slot, &self.query, &self.measured);
+            rows.push(AggregateRow { bucket, group, values });
+        }
+        Ok(AggregateTable::finish(&self.query, rows))
+    }
+}
+
+/// One thread's share of the work.
 struct Run<'a> {
-    query: &'a AggregateQuery,
-    plan: FilterPlan,
-    measured: Vec<Measured>,
-    group_interners: Vec<Arc<Interner>>,
-    distinct_interners: Vec<Option<Arc<Interner>>>,
-    counts_errors: bool,
+    plan: &'a Plan,
     groups: Groups,
     /// The buckets seen, by their start: the calendar is slow.
     buckets: BTreeMap<i64, TimeRange>,
@@ -72,74 +182,22 @@ struct Run<'a> {
     gathered: Vec<f64>,
 }
 
-/// The columns of a part that a question reads.
-struct Columns {
-    times: Option<Arc<Vec<i64>>>,
-    groups: Vec<GroupColumn>,
-    errors: Option<Arc<Vec<u8>>>,
-    numbers: Vec<Option<Arc<Vec<f64>>>>,
-    distinct: Vec<Option<DistinctColumn>>,
-}
-
-impl Columns {
-    fn heap_bytes(&self) -> usize {
-        let dict = |column: &DictColumn, numbers: &[u32]| column.heap_bytes() + numbers.len() * 4;
-        self.times.as_ref().map_or(0, |times| times.len() * 8)
-            + self.errors.as_ref().map_or(0, |errors| errors.len())
-            + self.groups.iter().map(|(column, numbers)| dict(column, numbers)).sum::<usize>()
-            + self.numbers.iter().flatten().map(|values| values.len() * 8).sum::<usize>()
-            + self.distinct.iter().flatten().map(|(column, numbers, _)| dict(column, numbers)).sum::<usize>()
-    }
-}
-
-/// Codes and their numbers.
-type GroupColumn = (Arc<DictColumn>, Arc<Vec<u32>>);
-
-/// Codes, their numbers, and how many numbers there are.
-type DistinctColumn = (Arc<DictColumn>, Arc<Vec<u32>>, usize);
-
-/// Finds the slot of the codes of a row.
-struct SlotFinder {
-    /// Number of codes of each column.
-    widths: [usize; 3],
-    table: Vec<u32>,
-    touched: Vec<usize>,
-    map: HashMap<u64, u32, IntegerHash>,
-}
-
-/// Rows of a block that match.
-enum Rows<'a> {
-    All(Range<usize>),
-    Some(&'a [u32]),
-}
-
-impl Rows<'_> {
-    fn len(&self) -> usize {
-        match self {
-            Self::All(range) => range.len(),
-            Self::Some(rows) => rows.len(),
-        }
+impl<'a> Run<'a> {
+    fn new(plan: &'a Plan) -> Self {
+        let (groups, buckets) = (plan.no_groups(), BTreeMap::new());
+        Self { plan, groups, buckets, slots: Vec::new(), gathered: Vec::new() }
     }
 
-    fn for_each(&self, mut visit: impl FnMut(usize)) {
-        match self {
-            Self::All(range) => range.clone().for_each(visit),
-            Self::Some(rows) => rows.iter().for_each(|row| visit(*row as usize)),
-        }
-    }
-}
-
-impl Run<'_> {
-    fn add_part(&mut self, part: &Part, tenant: TenantId) -> FaultResult<()> {
-        let ranges = rows_in(part, tenant, self.query.range)?;
+    fn add_piece(&mut self, part: &Part, tenant: TenantId, piece: &Piece) -> FaultResult<()> {
+        let ranges = piece.of(rows_in(part, tenant, self.plan.query.range)?);
         if ranges.is_empty() {
             return Ok(());
         }
-        let mut filter = self.plan.bind(part)?;
+        let mut filter = self.plan.filter.bind(part)?;
         if filter.is_none() {
             return Ok(());
         }
-        let columns = self.columns(part)?;
+        let columns = Columns::load(self.plan, part)?;
         let held_bytes = filter.heap_bytes() + columns.heap_bytes();
         part.question.hold(held_bytes)?;
         let mut finder = SlotFinder::new(&columns);
@@ -170,37 +228,9 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn columns(&self, part: &Part) -> FaultResult<Columns> {
-        let mut groups = Vec::new();
-        for (path, interner) in self.query.group_by.iter().zip(&self.group_interners) {
-            let column = part.dict(path)?;
-            let numbers = interner.numbers_of(part, path, &column)?;
-            groups.push((column, numbers));
-        }
-        let (mut numbers, mut distinct) = (Vec::new(), Vec::new());
-        for (measured, interner) in self.measured.iter().zip(&self.distinct_interners) {
-            numbers.push(if measured.reads_numbers() { Some(part.numbers(&measured.path)?) } else { None });
-            distinct.push(match interner {
-                Some(interner) => {
-                    let column = part.dict(&measured.path)?;
-                    let numbers = interner.numbers_of(part, &measured.path, &column)?;
-                    Some((column, numbers, interner.numbers()))
-                }
-                None => None,
-            });
-        }
-        Ok(Columns {
-            times: if self.query.bucket.is_some() { Some(part.ints(IntField::Timestamp)?) } else { None },
-            groups,
-            errors: if self.counts_errors { Some(part.errors()?) } else { None },
-            numbers,
-            distinct,
-        })
-    }
-
     /// Cuts rows, which ascend in time, at the buckets.
     fn cut(&mut self, columns: &Columns, rows: Range<usize>) -> Vec<(Option<Timestamp>, Range<usize>)> {
-        let (Some(bucket), Some(times)) = (&self.query.bucket, &columns.times) else {
+        let (Some(bucket), Some(times)) = (&self.plan.query.bucket, &columns.times) else {
             return vec![(None, rows)];
         };
         let mut cuts = Vec::new();
@@ -254,7 +284,7 @@ impl Run<'_> {
                 }
             }
         }
-        for index in 0..self.measured.len() {
+        for index in 0..self.plan.measured.len() {
             if let Some(values) = &columns.numbers[index] {
                 self.gathered.clear();
                 match rows {
@@ -279,7 +309,7 @@ impl Run<'_> {
 
     /// Adds the gathered numbers to their groups.
     fn add_numbers(&mut self, index: usize, single: Option<usize>) {
-        let measured = &self.measured[index];
+        let measured = &self.plan.measured[index];
         if measured.numbers {
             self.groups.grow(self.gathered.len() * 8);
         }
@@ -303,27 +333,6 @@ impl Run<'_> {
         }
     }
 
-    fn finish(mut self) -> FaultResult<AggregateTable> {
-        if self.query.group_by.is_empty() && self.query.bucket.is_none() && self.groups.keys.is_empty() {
-            // The one row that is there over no events does not count against the limit.
-            let mut empty = Groups::new(self.measured.len(), 1);
-            empty.slot((None, [0; 3]))?;
-            self.groups = empty;
-        }
-        let mut rows = Vec::with_capacity(self.groups.keys.len());
-        for slot in 0..self.groups.keys.len() {
-            let (bucket, numbers) = self.groups.keys[slot];
-            let group: Vec<Value> = self
-                .group_interners
-                .iter()
-                .zip(numbers)
-                .map(|(interner, number)| interner.value(number))
-                .collect();
-            let values = self.groups.values(slot, self.query, &self.measured);
-            rows.push(AggregateRow { bucket, group, values });
-        }
-        Ok(AggregateTable::finish(self.query, rows))
-    }
 }
 
 fn bucket_of(known: &mut BTreeMap<i64, TimeRange>, bucket: &Bucket, time: i64) -> TimeRange {
@@ -338,110 +347,3 @@ fn bucket_of(known: &mut BTreeMap<i64, TimeRange>, bucket: &Bucket, time: i64) -
     range
 }
 
-impl SlotFinder {
-    fn new(columns: &Columns) -> Self {
-        let mut widths = [1; 3];
-        for (width, (column, _)) in widths.iter_mut().zip(&columns.groups) {
-            *width = column.dictionary.codes();
-        }
-        let size = widths.iter().try_fold(1_usize, |size, width| size.checked_mul(*width));
-        let table = match size {
-            Some(size) if size <= MAX_TABLE => vec![NO_SLOT; size],
-            _ => Vec::new(),
-        };
-        Self { widths, table, touched: Vec::new(), map: HashMap::default() }
-    }
-
-    /// Forgets the slots: they belong to a bucket.
-    fn reset(&mut self) {
-        for index in self.touched.drain(..) {
-            self.table[index] = NO_SLOT;
-        }
-        self.map.clear();
-    }
-
-    /// Fills `slots` with the slot of each row.
-    fn find(
-        &mut self,
-        columns: &[GroupColumn],
-        bucket: Option<Timestamp>,
-        rows: &Rows<'_>,
-        groups: &mut Groups,
-        slots: &mut Vec<u32>,
-    ) -> FaultResult<()> {
-        slots.clear();
-        slots.resize(rows.len(), 0);
-        if self.table.is_empty() {
-            return self.find_by_map(columns, bucket, rows, groups, slots);
-        }
-        let mut width = 1;
-        for ((column, _), codes) in columns.iter().zip(self.widths) {
-            match rows {
-                Rows::All(range) => kernels::add_codes(&column.codes, range.start, width, slots),
-                Rows::Some(rows) => kernels::add_listed_codes(&column.codes, rows, width, slots),
-            }
-            width = width.wrapping_mul(u32::try_from(codes).unwrap_or(u32::MAX));
-        }
-        for slot in slots.iter_mut() {
-            let combined = *slot as usize;
-            let known = self.table[combined];
-            *slot = if known == NO_SLOT { self.add(columns, bucket, combined, groups)? } else { known };
-        }
-        Ok(())
-    }
-
-    /// Gives a combination of codes its slot.
-    fn add(
-        &mut self,
-        columns: &[GroupColumn],
-        bucket: Option<Timestamp>,
-        combined: usize,
-        groups: &mut Groups,
-    ) -> FaultResult<u32> {
-        let mut numbers = [0; 3];
-        let mut rest = combined;
-        for (index, (_, interned)) in columns.iter().enumerate() {
-            numbers[index] = interned[rest % self.widths[index]];
-            rest /= self.widths[index];
-        }
-        let slot = groups.slot((bucket, numbers))?;
-        self.table[combined] = slot;
-        self.touched.push(combined);
-        Ok(slot)
-    }
-
-    fn find_by_map(
-        &mut self,
-        columns: &[GroupColumn],
-        bucket: Option<Timestamp>,
-        rows: &Rows<'_>,
-        groups: &mut Groups,
-        slots: &mut [u32],
-    ) -> FaultResult<()> {
-        let mut outcome = Ok(());
-        let mut at = 0;
-        rows.for_each(|row| {
-            let (mut combined, mut numbers) = (0_u64, [0; 3]);
-            for (index, (column, interned)) in columns.iter().enumerate() {
-                let code = column.codes.get(row);
-                combined = combined * self.widths[index] as u64 + u64::from(code);
-                numbers[index] = interned[code as usize];
-            }
-            slots[at] = match self.map.get(&combined) {
-                Some(slot) => *slot,
-                None => match groups.slot((bucket, numbers)) {
-                    Ok(slot) => {
-                        self.map.insert(combined, slot);
-                        slot
-                    }
-                    Err(fault) => {
-                        outcome = Err(fault);
-                        0
-                    }
-                },
-            };
-            at += 1;
-        });
-        outcome
-    }
-}

@@ -2,6 +2,7 @@
 
 mod accumulate;
 mod aggregate;
+mod columns;
 mod filter;
 mod intern;
 mod kernels;
@@ -9,6 +10,7 @@ mod percentile;
 mod range;
 mod scan;
 mod search;
+mod slots;
 
 pub(crate) use aggregate::aggregate;
 pub(crate) use filter::FilterPlan;

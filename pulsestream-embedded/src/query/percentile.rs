@@ -1,15 +1,65 @@
 //! Exact percentiles without sorting everything.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
 use pulsestream_core::query::percentile_of_sorted;
+
+use crate::crew::Crew;
+use crate::error::FaultResult;
+use crate::question::Question;
 
 /// Groups below this size are sorted: selecting would cost as much.
 const SORTED: usize = 256;
+
+/// Groups that a thread takes at once: enough numbers to be worth it, few enough to share evenly.
+const NUMBERS_AT_ONCE: usize = 8_192;
+
+/// Returns the percentiles of each group, found by a crew.
+///
+/// # Errors
+/// Those of the question.
+pub(super) fn percentiles_of(
+    groups: Vec<Vec<f64>>,
+    millipercents: &[u32],
+    question: &Arc<Question>,
+    crew: &Crew,
+) -> FaultResult<Vec<Vec<Option<f64>>>> {
+    let mut chunks: Vec<Mutex<Vec<Vec<f64>>>> = Vec::new();
+    let mut room = 0;
+    for group in groups {
+        if room < group.len() || chunks.is_empty() {
+            room = NUMBERS_AT_ONCE.max(group.len());
+            chunks.push(Mutex::default());
+        }
+        room -= group.len();
+        if let Some(chunk) = chunks.last_mut() {
+            chunk.get_mut().unwrap_or_else(PoisonError::into_inner).push(group);
+        }
+    }
+    let (next, asked, question) = (AtomicUsize::new(0), millipercents.to_vec(), Arc::clone(question));
+    let crew = if chunks.len() > 1 { crew.clone() } else { Crew::default() };
+    let mut found = crew.run(move || {
+        let mut mine = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(chunk) = chunks.get(index) else { return Ok(mine) };
+            question.proceed()?;
+            let mut groups = std::mem::take(&mut *chunk.lock().unwrap_or_else(PoisonError::into_inner));
+            let all: Vec<_> = groups.iter_mut().map(|numbers| percentiles(numbers, &asked)).collect();
+            mine.push((index, all));
+        }
+    })?;
+    let mut all: Vec<_> = found.drain(..).flatten().collect();
+    all.sort_unstable_by_key(|(index, _)| *index);
+    Ok(all.into_iter().flat_map(|(_, found)| found).collect())
+}
 
 /// Returns the percentiles, each in thousandths of a percent, of `numbers` by linear interpolation; the numbers are reordered.
 ///
 /// Quickselect for the smallest rank, then for the next one among what lies above, and so on: each percentile after the first
 /// looks at a part of the numbers only. The result is that of [`percentile_of_sorted`].
-pub(super) fn percentiles(numbers: &mut [f64], millipercents: &[u32]) -> Vec<Option<f64>> {
+fn percentiles(numbers: &mut [f64], millipercents: &[u32]) -> Vec<Option<f64>> {
     if numbers.len() <= SORTED {
         numbers.sort_unstable_by(f64::total_cmp);
         return millipercents

@@ -16,7 +16,6 @@ use serde_json::{Map, Value, json};
 
 use crate::rows::row;
 use crate::{Outcome, events};
-use questions::Question;
 
 /// Events of each tenant out of fifty: one large tenant, some medium ones, and many small ones.
 const SHARES: [u64; 15] = [20, 5, 5, 5, 5, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1];
