@@ -91,10 +91,8 @@ impl<T, W: Fn() -> FaultResult<T>> Together<T, W> {
     fn wait(&self) -> Vec<FaultResult<T>> {
         let mut state = self.state();
         state.is_over = true;
-        let mut state = self
-            .ended
-            .wait_while(state, |state| state.at_work > 0)
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut state =
+            self.ended.wait_while(state, |state| state.at_work > 0).unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut state.outcomes)
     }
 }

@@ -9,7 +9,8 @@
 //!
 //! `-- append batches` or `-- append singles` runs a half of it. `-- costs` says what an event costs the embedded store, stage by stage.
 //!
-//! `-- memory` loads `EVENTS` events and says how much memory that took.
+//! `-- memory` loads `EVENTS` events, says how much memory that took, and asks questions with a column cache far smaller than the
+//! columns; the answers must equal the reference, and the memory stay within its budget.
 
 mod append;
 mod costs;
@@ -30,7 +31,11 @@ fn main() -> Outcome<()> {
     match std::env::args().nth(1).as_deref() {
         Some("append") => append::run(std::env::args().nth(2).as_deref()),
         Some("query") => query::run(),
-        Some("memory") => memory::run(),
+        Some("memory") => match (std::env::args().nth(2).as_deref(), std::env::args().nth(3)) {
+            (Some("answers"), Some(folder)) => memory::answer(folder.as_ref()),
+            (Some("reference"), _) => memory::reference(),
+            _ => memory::run(),
+        },
         Some("costs") => costs::run(),
         _ => Err("say what to compare: append, query, memory or costs".into()),
     }

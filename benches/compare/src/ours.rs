@@ -17,10 +17,14 @@ pub(crate) fn open(path: &Path) -> Outcome<EmbeddedStore> {
     Ok(EmbeddedStore::open(path, EmbeddedConfig::default(), Env::system())?)
 }
 
+/// Returns the only tenant.
+pub(crate) fn tenant() -> TenantId {
+    TenantId::from_name("bench")
+}
+
 /// Appends one batch; every event must be new.
 pub(crate) fn append(store: &EmbeddedStore, batch: Vec<Event>) -> Outcome<()> {
-    let tenant = TenantId::from_name("bench");
-    block_on(store.append(tenant, batch, AppendOptions::default()))?;
+    block_on(store.append(tenant(), batch, AppendOptions::default()))?;
     Ok(())
 }
 

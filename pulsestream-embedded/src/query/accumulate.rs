@@ -9,7 +9,7 @@ use pulsestream_core::event::FieldPath;
 use pulsestream_core::query::{AggregateQuery, CompensatedSum, Measure};
 use pulsestream_core::time::Timestamp;
 
-use super::percentile::percentiles_of;
+use super::percentile::Numbers;
 use crate::crew::Crew;
 use crate::error::FaultResult;
 use crate::question::Question;
@@ -73,7 +73,14 @@ impl Measured {
             let index = all.iter().position(|known| known.path == *path).unwrap_or_else(|| {
                 let path = path.clone();
                 let percentiles = Vec::new();
-                all.push(Self { path, sum: false, extremes: false, numbers: false, distinct: false, percentiles });
+                all.push(Self {
+                    path,
+                    sum: false,
+                    extremes: false,
+                    numbers: false,
+                    distinct: false,
+                    percentiles,
+                });
                 all.len() - 1
             });
             let known = &mut all[index];
@@ -178,10 +185,64 @@ pub(super) struct Tallies {
     pub(super) sum: Vec<CompensatedSum>,
     pub(super) min: Vec<f64>,
     pub(super) max: Vec<f64>,
-    pub(super) numbers: Vec<Vec<f64>>,
+    numbers: Numbers,
     pub(super) distinct: Vec<Distinct>,
-    /// The percentiles of each group, in the order of the measures that ask for one.
-    percentiles: Vec<Vec<Option<f64>>>,
+    /// The percentiles asked, of one group after the other.
+    percentiles: Vec<Option<f64>>,
+}
+
+/// The slots of rows: all in one group, or each in its own.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Slots<'a> {
+    One(usize),
+    Each(&'a [u32]),
+}
+
+impl Slots<'_> {
+    /// Returns the slot of a row.
+    pub(super) fn of(&self, at: usize) -> usize {
+        match self {
+            Self::One(slot) => *slot,
+            Self::Each(slots) => slots[at] as usize,
+        }
+    }
+}
+
+/// Groups up to which sums are kept in four lanes.
+const FEW_GROUPS: usize = 256;
+
+impl Tallies {
+    /// Adds numbers to sums of few groups. Four sums of each group take turns, because neighbours mostly belong to the same group,
+    /// and each addition waits for the one before it.
+    fn add_to_few(&mut self, slots: Slots<'_>, values: &[f64]) {
+        const LANES: usize = 4;
+        let mut lanes = vec![(0_u64, CompensatedSum::default()); self.count.len() * LANES];
+        for (at, value) in values.iter().enumerate() {
+            if !value.is_nan() {
+                let (count, sum) = &mut lanes[slots.of(at) * LANES + at % LANES];
+                *count += 1;
+                sum.add(*value);
+            }
+        }
+        for (slot, lanes) in lanes.chunks(LANES).enumerate() {
+            for (count, sum) in lanes {
+                self.count[slot] += count;
+                self.sum[slot].merge(*sum);
+            }
+        }
+    }
+
+    fn add_each(&mut self, slots: Slots<'_>, values: &[f64], extremes: bool) {
+        for (at, value) in values.iter().enumerate().filter(|(_, value)| !value.is_nan()) {
+            let slot = slots.of(at);
+            self.count[slot] += 1;
+            self.sum[slot].add(*value);
+            if extremes {
+                self.min[slot] = self.min[slot].min(*value);
+                self.max[slot] = self.max[slot].max(*value);
+            }
+        }
+    }
 }
 
 impl Tallies {
@@ -193,12 +254,7 @@ impl Tallies {
             self.min[slot] = self.min[slot].min(other.min[from]);
             self.max[slot] = self.max[slot].max(other.max[from]);
         }
-        for (slot, numbers) in slots.iter().zip(other.numbers) {
-            match &mut self.numbers[*slot] {
-                mine if mine.is_empty() => *mine = numbers,
-                mine => mine.extend(numbers),
-            }
-        }
+        self.numbers.merge(other.numbers, slots);
         for (slot, distinct) in slots.iter().zip(other.distinct) {
             self.distinct[*slot].merge(distinct);
         }
@@ -220,7 +276,7 @@ pub(super) struct Groups {
 
 /// Bytes that a group takes, and a measured path of it.
 const GROUP_BYTES: usize = 2 * size_of::<(GroupKey, u32)>() + 16;
-const TALLY_BYTES: usize = 24 + size_of::<CompensatedSum>() + size_of::<Vec<f64>>() + size_of::<Distinct>();
+const TALLY_BYTES: usize = 24 + size_of::<CompensatedSum>() + size_of::<Distinct>();
 
 impl Groups {
     pub(super) fn new(measured: usize, max_groups: usize) -> Self {
@@ -268,10 +324,29 @@ impl Groups {
             tallies.sum.push(CompensatedSum::default());
             tallies.min.push(f64::INFINITY);
             tallies.max.push(f64::NEG_INFINITY);
-            tallies.numbers.push(Vec::new());
             tallies.distinct.push(Distinct::default());
         }
         Ok(slot)
+    }
+
+    /// Adds the numbers of rows at a measured path; NaN is none.
+    pub(super) fn add_numbers(
+        &mut self,
+        index: usize,
+        measured: &Measured,
+        slots: Slots<'_>,
+        values: &[f64],
+    ) {
+        let tallies = &mut self.tallies[index];
+        if measured.numbers {
+            tallies.numbers.add(slots, values);
+            self.new_bytes += values.len() * Numbers::BYTES;
+        }
+        if measured.sum && !measured.extremes && self.keys.len() <= FEW_GROUPS.min(values.len() / 4) {
+            tallies.add_to_few(slots, values);
+        } else if measured.sum || measured.extremes {
+            tallies.add_each(slots, values, measured.extremes);
+        }
     }
 
     /// Adds the groups of another thread.
@@ -301,10 +376,11 @@ impl Groups {
         measured: &[Measured],
         crew: &Crew,
     ) -> FaultResult<()> {
+        let groups = self.keys.len();
         for (tallies, measured) in self.tallies.iter_mut().zip(measured) {
             if measured.numbers {
                 let numbers = std::mem::take(&mut tallies.numbers);
-                tallies.percentiles = percentiles_of(numbers, &measured.percentiles, question, crew)?;
+                tallies.percentiles = numbers.percentiles(groups, &measured.percentiles, question, crew)?;
             }
         }
         Ok(())
@@ -340,8 +416,9 @@ impl Groups {
                 Measure::Min(_) => (count > 0).then_some(tallies.min[slot]),
                 Measure::Max(_) => (count > 0).then_some(tallies.max[slot]),
                 Measure::Percentile { millipercent, .. } => {
-                    let asked = measured[index].percentiles.iter().position(|asked| asked == millipercent);
-                    asked.and_then(|asked| *tallies.percentiles.get(slot)?.get(asked)?)
+                    let all = &measured[index].percentiles;
+                    let asked = all.iter().position(|asked| asked == millipercent);
+                    asked.and_then(|asked| *tallies.percentiles.get(slot * all.len() + asked)?)
                 }
                 Measure::Count | Measure::Rate | Measure::ErrorRate => None,
             });

@@ -1,16 +1,16 @@
 //! Grouped and bucketed measures over columns.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pulsestream_core::event::Value;
 use pulsestream_core::id::TenantId;
 use pulsestream_core::query::{AggregateQuery, AggregateRow, AggregateTable, Bucket, Measure};
 use pulsestream_core::time::{TimeRange, Timestamp};
 
-use super::accumulate::{Groups, Measured};
+use super::accumulate::{Groups, IntegerHash, Measured, Slots};
 use super::columns::{Columns, Rows};
 use super::filter::FilterPlan;
 use super::intern::{Interner, Interners};
@@ -156,18 +156,50 @@ impl Plan {
         }
         groups.find_percentiles(question, &self.measured, crew)?;
         let mut rows = Vec::with_capacity(groups.keys.len());
-        for slot in 0..groups.keys.len() {
-            let (bucket, numbers) = groups.keys[slot];
-            let group: Vec<Value> = self
-                .group_interners
-                .iter()
-                .zip(numbers)
-                .map(|(interner, number)| interner.value(number))
-                .collect();
-            let values = groups.values(slot, &self.query, &self.measured);
-            rows.push(AggregateRow { bucket, group, values });
+        let ranked: Vec<Ranked> = self
+            .group_interners
+            .iter()
+            .enumerate()
+            .map(|(index, interner)| Ranked::new(interner, groups.keys.iter().map(|key| key.1[index])))
+            .collect();
+        // In the usual order already, so that ordering the rows themselves has little to do.
+        let mut order: Vec<(Option<Timestamp>, [u32; 3], usize)> = Vec::with_capacity(groups.keys.len());
+        for (slot, (bucket, numbers)) in groups.keys.iter().enumerate() {
+            let mut ranks = [0; 3];
+            for ((rank, ranked), number) in ranks.iter_mut().zip(&ranked).zip(numbers) {
+                *rank = ranked.ranks.get(number).copied().unwrap_or(0);
+            }
+            order.push((*bucket, ranks, slot));
+        }
+        order.sort_unstable();
+        for (bucket, ranks, slot) in order {
+            let value = |(ranked, rank): (&Ranked, u32)| ranked.values[rank as usize].clone();
+            let group = ranked.iter().zip(ranks).map(value).collect();
+            rows.push(AggregateRow {
+                bucket,
+                group,
+                values: groups.values(slot, &self.query, &self.measured),
+            });
         }
         Ok(AggregateTable::finish(&self.query, rows))
+    }
+}
+
+/// The values of one dimension of the groups, in their order.
+struct Ranked {
+    values: Vec<Value>,
+    /// The index of the value of each number.
+    ranks: HashMap<u32, u32, IntegerHash>,
+}
+
+impl Ranked {
+    #[allow(clippy::cast_possible_truncation, reason = "there are fewer values than groups")]
+    fn new(interner: &Interner, numbers: impl Iterator<Item = u32>) -> Self {
+        let numbers: HashSet<u32, IntegerHash> = numbers.collect();
+        let mut values = interner.values_of(numbers);
+        values.sort_unstable();
+        let ranks = values.iter().enumerate().map(|(rank, (_, number))| (*number, rank as u32)).collect();
+        Self { values: values.into_iter().map(|(value, _)| value).collect(), ranks }
     }
 }
 
@@ -258,40 +290,32 @@ impl<'a> Run<'a> {
         bucket: Option<Timestamp>,
         rows: &Rows<'_>,
     ) -> FaultResult<()> {
-        let count = rows.len();
         let single =
             if columns.groups.is_empty() { Some(self.groups.slot((bucket, [0; 3]))? as usize) } else { None };
         if let Some(slot) = single {
-            self.groups.events[slot] += count as u64;
+            self.groups.events[slot] += rows.len() as u64;
+            if let Some(errors) = &columns.errors {
+                self.groups.errors[slot] += match rows {
+                    Rows::All(range) => kernels::count(&errors[range.clone()]) as u64,
+                    Rows::Some(rows) => rows.iter().map(|row| u64::from(errors[*row as usize])).sum(),
+                };
+            }
         } else {
-            finder.find(&columns.groups, bucket, rows, &mut self.groups, &mut self.slots)?;
-            for slot in &self.slots {
-                self.groups.events[*slot as usize] += 1;
-            }
-        }
-        if let Some(errors) = &columns.errors {
-            match (single, rows) {
-                (Some(slot), Rows::All(range)) => {
-                    self.groups.errors[slot] += kernels::count(&errors[range.clone()]) as u64;
-                }
-                _ => {
-                    let mut index = 0;
-                    rows.for_each(|row| {
-                        let slot = single.unwrap_or_else(|| self.slots[index] as usize);
-                        self.groups.errors[slot] += u64::from(errors[row]);
-                        index += 1;
-                    });
-                }
-            }
+            let needs_slots = !self.plan.measured.is_empty();
+            finder.find(columns, bucket, rows, &mut self.groups, needs_slots, &mut self.slots)?;
         }
         for index in 0..self.plan.measured.len() {
             if let Some(values) = &columns.numbers[index] {
-                self.gathered.clear();
-                match rows {
-                    Rows::All(range) => self.gathered.extend_from_slice(&values[range.clone()]),
-                    Rows::Some(rows) => self.gathered.extend(rows.iter().map(|row| values[*row as usize])),
-                }
-                self.add_numbers(index, single);
+                let values = match rows {
+                    Rows::All(range) => &values[range.clone()],
+                    Rows::Some(rows) => {
+                        self.gathered.clear();
+                        self.gathered.extend(rows.iter().map(|row| values[*row as usize]));
+                        &self.gathered
+                    }
+                };
+                let slots = single.map_or(Slots::Each(&self.slots), Slots::One);
+                self.groups.add_numbers(index, &self.plan.measured[index], slots, values);
             }
             if let Some((column, numbers, size)) = &columns.distinct[index] {
                 let distinct = &mut self.groups.tallies[index].distinct;
@@ -306,33 +330,6 @@ impl<'a> Run<'a> {
         }
         Ok(())
     }
-
-    /// Adds the gathered numbers to their groups.
-    fn add_numbers(&mut self, index: usize, single: Option<usize>) {
-        let measured = &self.plan.measured[index];
-        if measured.numbers {
-            self.groups.grow(self.gathered.len() * 8);
-        }
-        let tallies = &mut self.groups.tallies[index];
-        for (at, value) in self.gathered.iter().enumerate() {
-            if value.is_nan() {
-                continue;
-            }
-            let slot = single.unwrap_or_else(|| self.slots[at] as usize);
-            tallies.count[slot] += 1;
-            if measured.sum {
-                tallies.sum[slot].add(*value);
-            }
-            if measured.extremes {
-                tallies.min[slot] = tallies.min[slot].min(*value);
-                tallies.max[slot] = tallies.max[slot].max(*value);
-            }
-            if measured.numbers {
-                tallies.numbers[slot].push(*value);
-            }
-        }
-    }
-
 }
 
 fn bucket_of(known: &mut BTreeMap<i64, TimeRange>, bucket: &Bucket, time: i64) -> TimeRange {
@@ -346,4 +343,3 @@ fn bucket_of(known: &mut BTreeMap<i64, TimeRange>, bucket: &Bucket, time: i64) -
     known.insert(range.start.as_micros(), range);
     range
 }
-

@@ -79,10 +79,11 @@ impl Interner {
         held(&self.values).values.len() + 1
     }
 
-    /// Returns the value of a number.
-    pub(crate) fn value(&self, number: u32) -> Value {
-        let index = (number as usize).checked_sub(1);
-        index.and_then(|index| held(&self.values).values.get(index).cloned()).unwrap_or_default()
+    /// Returns the values of numbers.
+    pub(crate) fn values_of(&self, numbers: impl IntoIterator<Item = u32>) -> Vec<(Value, u32)> {
+        let values = held(&self.values);
+        let value = |number: u32| (number as usize).checked_sub(1).and_then(|index| values.values.get(index));
+        numbers.into_iter().map(|number| (value(number).cloned().unwrap_or_default(), number)).collect()
     }
 
     /// Returns the numbers of the codes of a part's column.

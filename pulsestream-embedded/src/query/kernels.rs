@@ -45,32 +45,54 @@ pub(super) fn keep_listed(codes: &Codes, start: usize, table: &[u8], mask: &mut 
     }
 }
 
-/// Adds `width` times the code of each row to `sums`, for rows in a range.
-pub(super) fn add_codes(codes: &Codes, start: usize, width: u32, sums: &mut [u32]) {
-    fn add<T: Copy + Into<u32>>(codes: &[T], width: u32, sums: &mut [u32]) {
-        for (sum, code) in sums.iter_mut().zip(codes) {
-            *sum = sum.wrapping_add(width.wrapping_mul((*code).into()));
+/// Adds `width` times each code to `sums`.
+pub(super) fn add_all<T: Copy + Into<u32>>(codes: &[T], width: u32, sums: &mut [u32]) {
+    for (sum, code) in sums.iter_mut().zip(codes) {
+        *sum = sum.wrapping_add(width.wrapping_mul((*code).into()));
+    }
+}
+
+/// Adds `width` times the code of each listed row to `sums`.
+pub(super) fn add_listed<T: Copy + Into<u32>>(codes: &[T], rows: &[u32], width: u32, sums: &mut [u32]) {
+    for (sum, row) in sums.iter_mut().zip(rows) {
+        *sum = sum.wrapping_add(width.wrapping_mul(codes[*row as usize].into()));
+    }
+}
+
+/// Counts how often each code below `size` comes; the counts are the first `size` elements of `lanes`.
+///
+/// Four tables take turns, because equal codes mostly follow each other, and adding to what was just written waits for it.
+pub(super) fn histogram(codes: &[u32], size: usize, lanes: &mut Vec<u32>) {
+    const LANES: usize = 4;
+    lanes.clear();
+    lanes.resize(size * LANES, 0);
+    for chunk in codes.chunks(LANES) {
+        for (lane, code) in chunk.iter().enumerate() {
+            lanes[lane * size + *code as usize] += 1;
         }
     }
+    let (counts, others) = lanes.split_at_mut(size);
+    for other in others.chunks(size.max(1)) {
+        counts.iter_mut().zip(other).for_each(|(count, more)| *count += more);
+    }
+}
+
+/// Adds `width` times the code of each row to `sums`, for rows in a range.
+pub(super) fn add_codes(codes: &Codes, start: usize, width: u32, sums: &mut [u32]) {
     let end = start + sums.len();
     match codes {
-        Codes::U8(codes) => add(&codes[start..end], width, sums),
-        Codes::U16(codes) => add(&codes[start..end], width, sums),
-        Codes::U32(codes) => add(&codes[start..end], width, sums),
+        Codes::U8(codes) => add_all(&codes[start..end], width, sums),
+        Codes::U16(codes) => add_all(&codes[start..end], width, sums),
+        Codes::U32(codes) => add_all(&codes[start..end], width, sums),
     }
 }
 
 /// Adds `width` times the code of each row to `sums`, for listed rows.
 pub(super) fn add_listed_codes(codes: &Codes, rows: &[u32], width: u32, sums: &mut [u32]) {
-    fn add<T: Copy + Into<u32>>(codes: &[T], rows: &[u32], width: u32, sums: &mut [u32]) {
-        for (sum, row) in sums.iter_mut().zip(rows) {
-            *sum = sum.wrapping_add(width.wrapping_mul(codes[*row as usize].into()));
-        }
-    }
     match codes {
-        Codes::U8(codes) => add(codes, rows, width, sums),
-        Codes::U16(codes) => add(codes, rows, width, sums),
-        Codes::U32(codes) => add(codes, rows, width, sums),
+        Codes::U8(codes) => add_listed(codes, rows, width, sums),
+        Codes::U16(codes) => add_listed(codes, rows, width, sums),
+        Codes::U32(codes) => add_listed(codes, rows, width, sums),
     }
 }
 
@@ -178,6 +200,16 @@ mod tests {
             assert_eq!(rows, expected, "{comparison:?}");
             assert_eq!(count(&mask), expected.len());
         }
+    }
+
+    #[test]
+    fn codes_are_counted() {
+        let codes: Vec<u32> = (0..1_003).map(|row| row * row % 11).collect();
+        let mut lanes = vec![9; 3];
+        histogram(&codes, 12, &mut lanes);
+        let expected: Vec<u32> =
+            (0..12).map(|code| codes.iter().filter(|other| **other == code).count() as u32).collect();
+        assert_eq!(lanes[..12], expected);
     }
 
     #[test]

@@ -11,13 +11,16 @@ use std::time::Duration;
 
 use pulsestream_core::env::{Env, ManualClock};
 use pulsestream_core::error::{Error, ErrorKind};
+use pulsestream_core::filter::Filter;
 use pulsestream_core::id::TenantId;
+use pulsestream_core::memory::MemoryEventStore;
 use pulsestream_core::ports::event_store::{
     AppendOptions, DeleteSelection, EventStore, Partition, Position, TailOptions,
 };
 use pulsestream_core::ports::key_value::{Commit, CommitOutcome, Write};
-use pulsestream_core::query::{AggregateQuery, ScanQuery};
-use pulsestream_core::testkit::{EventGenerator, block_on};
+use pulsestream_core::query::{AggregateOrder, AggregateQuery, OrderKey, ScanQuery};
+use pulsestream_core::testkit::{EventGenerator, Random, block_on};
+use pulsestream_core::time::{TimeRange, Timestamp};
 use pulsestream_embedded::storage::{File, Lock, OpenMode, SimFs, Storage};
 use pulsestream_embedded::{EmbeddedConfig, EmbeddedStore};
 
@@ -348,6 +351,101 @@ fn a_scan_loses_nothing_when_a_batch_is_dropped() {
     }
     assert!(dropped.load(Ordering::Relaxed) > 10);
     assert_eq!(rows, SEGMENTS * SEGMENT_EVENTS);
+}
+
+/// Random aggregates: answered by several threads, by one, and by the reference in memory.
+#[test]
+fn many_threads_one_thread_and_the_reference_give_the_same_answers() {
+    let [parallel, serial] =
+        [4, 1].map(|threads| Fixture::new(|config| config.query_threads = threads).store);
+    let memory = MemoryEventStore::new();
+    let mut generator = EventGenerator::new(5);
+    for _ in 0..SEGMENTS {
+        let events = (0..SEGMENT_EVENTS).map(|_| generator.event()).collect();
+        block_on(memory.append(tenant(), events, AppendOptions::default())).unwrap();
+    }
+    let random = Random::new(17);
+    for number in 0..24 {
+        let query = draw(&random);
+        let expected = block_on(memory.aggregate(tenant(), &query)).unwrap();
+        for store in [&parallel, &serial] {
+            let found = block_on(store.aggregate(tenant(), &query)).unwrap();
+            assert_eq!(found.total_rows, expected.total_rows, "{number}: {query:?}");
+            for (found, expected) in found.rows.iter().zip(&expected.rows) {
+                assert_eq!(
+                    (found.bucket, &found.group),
+                    (expected.bucket, &expected.group),
+                    "{number}: {query:?}"
+                );
+                for (found, expected) in found.values.iter().zip(&expected.values) {
+                    let (found, expected) = (found.unwrap_or(f64::NAN), expected.unwrap_or(f64::NAN));
+                    // The order of addition is open.
+                    let is_same = found == expected
+                        || (found - expected).abs() <= 1e-9 * expected.abs()
+                        || (found.is_nan() && expected.is_nan());
+                    assert!(is_same, "{number}: {found} is not {expected}: {query:?}");
+                }
+            }
+        }
+    }
+}
+
+/// Draws an aggregate with groups by fields, shredded and unshredded paths, buckets, filters and all kinds of measures.
+fn draw(random: &Random) -> AggregateQuery {
+    let paths = [
+        "event_type",
+        "source.service",
+        "source.endpoint",
+        "context.user_id",
+        "payload.coupon",
+        "payload.plan",
+        "metrics.status_code",
+        "payload.product.category",
+        "context.tags.region",
+        "severity",
+    ];
+    let measures = [
+        "count",
+        "error_rate",
+        "count_distinct(context.user_id)",
+        "p50(metrics.response_time_ms)",
+        "p99(metrics.response_time_ms)",
+        "avg(payload.total)",
+        "sum(metrics.response_size_bytes)",
+        "max(metrics.response_time_ms)",
+        "min(payload.total)",
+        "rate",
+        "count_distinct(payload.product.sku)",
+    ];
+    let filters = [
+        "metrics.status_code >= 400",
+        "source.service in ['cart', 'payment']",
+        "payload.coupon exists",
+        "message contains 'with 5' or payload.total > 700",
+        "not context.user_id = 'user-1'",
+    ];
+    let start: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+    let day =
+        |day: u64| Timestamp::from_micros(start.as_micros() + i64::try_from(day * 86_400_000_000).unwrap());
+    let first = random.below(4);
+    AggregateQuery {
+        range: if random.chance(0.5) {
+            TimeRange::ALL
+        } else {
+            TimeRange::new(day(first), day(first + 1 + random.below(3)))
+        },
+        filter: random.chance(0.5).then(|| Filter::parse(random.pick::<&str>(&filters)).unwrap()),
+        group_by: (0..random.below(3)).map(|_| random.pick(&paths).parse().unwrap()).collect(),
+        bucket: random.chance(0.5).then(|| random.pick(&["1h", "day", "15m"]).parse().unwrap()),
+        measures: (0..1 + random.below(4)).map(|_| random.pick(&measures).parse().unwrap()).collect(),
+        order: AggregateOrder {
+            by: *random.pick(&[OrderKey::Bucket, OrderKey::Group]),
+            descending: random.chance(0.3),
+        },
+        limit: random.chance(0.3).then_some(20),
+        max_groups: 1_000_000,
+        approximate: false,
+    }
 }
 
 #[test]

@@ -8,13 +8,13 @@ use super::questions::{Ask, Question};
 use crate::Outcome;
 
 /// Rows of one tenant.
-pub(super) type Answer = Vec<Vec<Value>>;
+pub(crate) type Answer = Vec<Vec<Value>>;
 
 /// Relative difference of numbers that the order of addition may make.
 const TOLERANCE: f64 = 1e-9;
 
 /// Compares the answers for each tenant; the order of rows counts where the question has one.
-pub(super) fn compare(question: &Question, ours: &[Answer], theirs: &[Answer]) -> Outcome<()> {
+pub(crate) fn compare(question: &Question, ours: &[Answer], theirs: &[Answer]) -> Outcome<()> {
     if ours.len() != theirs.len() {
         return Err(format!("{}: {} answers, not {}", question.name, ours.len(), theirs.len()).into());
     }

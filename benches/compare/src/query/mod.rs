@@ -16,6 +16,9 @@ use serde_json::{Map, Value, json};
 
 use crate::rows::row;
 use crate::{Outcome, events};
+pub(crate) use answers::{Answer, compare};
+pub(crate) use ours::table;
+pub(crate) use questions::{Ask, Question, all as questions};
 
 /// Events of each tenant out of fifty: one large tenant, some medium ones, and many small ones.
 const SHARES: [u64; 15] = [20, 5, 5, 5, 5, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1];
@@ -33,21 +36,29 @@ struct Times {
 /// Prints one table with the ratios.
 pub(crate) fn run() -> Outcome<()> {
     let events = std::env::var("EVENTS").map_or(1_000_000, |_| events());
-    let python = std::env::var("PYTHON").map_err(|_| "set PYTHON to an interpreter with duckdb and pyarrow")?;
+    let python =
+        std::env::var("PYTHON").map_err(|_| "set PYTHON to an interpreter with duckdb and pyarrow")?;
     let folder = tempfile::tempdir_in(".")?;
     let store = ours::open(&folder.path().join("store"))?;
     let small = ours::open(&folder.path().join("small"))?;
     let ids = load(folder.path(), &store, &small, events)?;
     store.maintain()?;
 
-    let questions = questions::all();
+    let questions = questions();
     let mut ours = Vec::new();
     for question in &questions {
         ours.push(ours::measure(&store, &small, question, &ids)?);
     }
     let duckdb = duckdb::measure(&python, folder.path(), &questions, &ids)?;
-    println!("{events} events of {} tenants, {} threads each; milliseconds, median of hot runs", SHARES.len(), ours::THREADS);
-    println!("DuckDB {}: the better of a table as inserted and one sorted by tenant and time", duckdb.version);
+    println!(
+        "{events} events of {} tenants, {} threads each; milliseconds, median of hot runs",
+        SHARES.len(),
+        ours::THREADS
+    );
+    println!(
+        "DuckDB {}: the better of a table as inserted and one sorted by tenant and time",
+        duckdb.version
+    );
     println!("{:<58} {:>10} {:>10} {:>8}", "", "ours", "DuckDB", "ratio");
     let mut ratios = Vec::new();
     for ((question, (answers, times)), rival) in questions.iter().zip(&ours).zip(&duckdb.results) {
@@ -64,17 +75,30 @@ pub(crate) fn run() -> Outcome<()> {
             line("all in turn", times.all_tenants, rival.times.all_tenants);
         }
         if let Some(extracted) = rival.extracted {
-            println!("{:<58} {:>10} {:>10.3} {:>8.1}", "  the same, DuckDB extracting from JSON", "", extracted * 1e3, extracted / times.one_tenant);
+            println!(
+                "{:<58} {:>10} {:>10.3} {:>8.1}",
+                "  the same, DuckDB extracting from JSON",
+                "",
+                extracted * 1e3,
+                extracted / times.one_tenant
+            );
         }
     }
     let mean = (ratios.iter().map(|ratio| ratio.ln()).sum::<f64>() / ratios.len() as f64).exp();
     let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
-    println!("geometric mean of the ratios of the five aggregates: {mean:.1}, the least {least:.1}; all answers are equal");
+    println!(
+        "geometric mean of the ratios of the five aggregates: {mean:.1}, the least {least:.1}; all answers are equal"
+    );
     Ok(())
 }
 
 /// Appends the same events to the store and to a file for DuckDB; returns ids to look up, those of each tenant.
-fn load(folder: &Path, store: &EmbeddedStore, small: &EmbeddedStore, events: u64) -> Outcome<Vec<Vec<String>>> {
+fn load(
+    folder: &Path,
+    store: &EmbeddedStore,
+    small: &EmbeddedStore,
+    events: u64,
+) -> Outcome<Vec<Vec<String>>> {
     let start = "2026-01-01T00:00:00Z".parse()?;
     let whole: u64 = SHARES.iter().sum();
     let mut generators: Vec<(EventGenerator, u64)> = SHARES

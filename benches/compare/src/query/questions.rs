@@ -1,12 +1,12 @@
 //! The questions, as ours and as SQL.
 
+use pulsestream_core::Filter;
 use pulsestream_core::event::Severity;
 use pulsestream_core::query::{AggregateOrder, AggregateQuery, FindQuery, OrderKey};
 use pulsestream_core::time::TimeRange;
-use pulsestream_core::Filter;
 
 /// How a question is asked of our store.
-pub(super) enum Ask {
+pub(crate) enum Ask {
     Aggregate(AggregateQuery),
     Find(FindQuery),
     /// One event by its id.
@@ -16,19 +16,19 @@ pub(super) enum Ask {
 }
 
 /// A question to both.
-pub(super) struct Question {
-    pub(super) name: &'static str,
-    pub(super) ask: Ask,
+pub(crate) struct Question {
+    pub(crate) name: &'static str,
+    pub(crate) ask: Ask,
     /// SQL with the tenant as the first parameter, and the id as the second one for [`Ask::Get`].
-    pub(super) sql: String,
+    pub(crate) sql: String,
     /// The same with values read out of the JSON text.
-    pub(super) extracting: Option<String>,
+    pub(crate) extracting: Option<String>,
     /// Whether it is also asked for all tenants in turn.
-    pub(super) in_turn: bool,
+    pub(crate) in_turn: bool,
     /// Whether it is one of those that the mean is about.
-    pub(super) counts: bool,
+    pub(crate) counts: bool,
     /// How many columns at the front say which row it is.
-    pub(super) keys: usize,
+    pub(crate) keys: usize,
 }
 
 fn aggregate(group_by: &[&str], bucket: Option<&str>, measures: &[&str]) -> AggregateQuery {
@@ -42,7 +42,7 @@ fn aggregate(group_by: &[&str], bucket: Option<&str>, measures: &[&str]) -> Aggr
     }
 }
 
-pub(super) fn all() -> Vec<Question> {
+pub(crate) fn all() -> Vec<Question> {
     let parse = "the questions are well-formed";
     let (from, to) = ("2026-01-15T00:00:00Z", "2026-01-22T00:00:00Z");
     let week = TimeRange::new(from.parse().expect(parse), to.parse().expect(parse));
@@ -57,7 +57,8 @@ pub(super) fn all() -> Vec<Question> {
         counts: true,
         keys: 1,
     };
-    let percentiles = ["p50", "p95", "p99"].map(|percentile| format!("{percentile}(metrics.response_time_ms)"));
+    let percentiles =
+        ["p50", "p95", "p99"].map(|percentile| format!("{percentile}(metrics.response_time_ms)"));
     let [p50, p95, p99] = &percentiles;
     let error = Severity::Error as u8;
     let search = "source.service = 'payment' and metrics.status_code >= 500 and severity = 'critical' \
