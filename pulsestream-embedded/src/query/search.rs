@@ -297,8 +297,16 @@ impl OpenPart {
         }
         let Some(block) = self.next_block(look.order) else { return Ok(false) };
         let mut mask = vec![1; block.len()];
-        filter.keep(block.start, &mut mask)?;
+        let filtered = filter.keep(block.start, &mut mask);
         self.filter = Some(filter);
+        if let Err(fault) = filtered {
+            // Whoever goes on after a failure must not miss these rows.
+            match look.order {
+                Order::NewestFirst => self.ranges.push_back(block),
+                Order::OldestFirst => self.ranges.push_front(block),
+            }
+            return Err(fault);
+        }
         let mut rows = Vec::new();
         kernels::collect(&mask, block.start, &mut rows);
         match look.order {
