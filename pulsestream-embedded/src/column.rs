@@ -200,6 +200,27 @@ impl DictBuilder {
         self.codes.push(code);
     }
 
+    /// Returns the code here of what has a code in another dictionary.
+    pub(crate) fn translate(&mut self, dictionary: &Dictionary, code: u32) -> u32 {
+        let entry = dictionary.entry(code);
+        entry.and_then(|(kind, bytes)| Some(self.code(Kind::from_u8(kind)?, bytes))).unwrap_or(0)
+    }
+
+    /// Adds a row with a code of this dictionary.
+    pub(crate) fn push_code(&mut self, code: u32) {
+        self.codes.push(code);
+    }
+
+    /// Returns the bytes of the different values.
+    pub(crate) fn text_bytes(&self) -> usize {
+        self.dictionary.bytes.len()
+    }
+
+    /// Returns how many rows have a value.
+    pub(crate) fn present(&self) -> usize {
+        self.codes.iter().filter(|code| **code != 0).count()
+    }
+
     /// Adds rows without a value until there are so many.
     pub(crate) fn pad_to(&mut self, rows: usize) {
         self.codes.resize(rows, 0);

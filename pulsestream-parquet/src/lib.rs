@@ -2,7 +2,8 @@
 //!
 //! One row is one event, one column one field: names as people write them (`service`, `status_code`), instants as UTC timestamps with
 //! microseconds, tags, payload and metadata as JSON in text. A field that an event does not have is null. What is written reads back
-//! as the same events, byte for byte of their payloads.
+//! as the same events, byte for byte of their payloads. So does a file that another program has read and written again, for example
+//! `duckdb -c "COPY (FROM 'events.parquet') TO 'again.parquet' (COMPRESSION zstd)"`.
 //!
 //! ```
 //! use pulsestream_core::event::Event;

@@ -2,15 +2,12 @@
 
 use std::ops::Range;
 
-use pulsestream_core::id::TenantId;
-
+use super::worker::Pace;
 use super::{Engine, held};
-use crate::cache::Cache;
 use crate::error::{Fault, FaultResult};
-use crate::field::IntField;
 use crate::manifest::{Manifest, SegmentEntry, file_of};
-use crate::part::{Records, Rows};
-use crate::segment::{Ids, Segment, SegmentOptions, SegmentWriter};
+use crate::part::Rows;
+use crate::segment::{Merge, Segment, SegmentOptions};
 
 /// Segments that are merged at once, at least.
 const FAN_IN: usize = 4;
@@ -92,36 +89,11 @@ impl Engine {
 
     /// Writes the live rows of all inputs; `None` if there are none.
     fn write_merged(&self, inputs: &[Segment], name: &str) -> FaultResult<Option<Segment>> {
-        let cache = Cache::new(0);
-        let mut cursors = Vec::with_capacity(inputs.len());
-        for input in inputs {
-            cursors.extend(MergeCursor::open(input, &cache)?);
-        }
+        let mut pace = Pace::start(self);
+        let mut pause = || if self.let_appends_go_first(&mut pace) { Err(Fault::Closed) } else { Ok(()) };
+        let Some(merge) = Merge::plan(inputs, &mut pause)? else { return Ok(None) };
         let options = SegmentOptions { compression_level: self.config.compression_level };
-        let mut writer = SegmentWriter::create(&self.storage, name.to_owned(), options, self.hasher)?;
-        let mut rows = 0_u64;
-        let mut seen = self.view().end();
-        while let Some(least) =
-            (0..cursors.len()).min_by(|left, right| cursors[*left].key().cmp(&cursors[*right].key()))
-        {
-            if rows.is_multiple_of(4_096) && self.let_appends_go_first(&mut seen) {
-                return Err(Fault::Closed);
-            }
-            let cursor = &mut cursors[least];
-            let (tenant, position) = (cursor.tenant, cursor.positions[cursor.row].cast_unsigned());
-            cursor.records.visit(cursor.row, &mut |record| writer.push(tenant, position, record))?;
-            rows += 1;
-            if !cursor.advance() {
-                cursors.swap_remove(least);
-            }
-        }
-        if rows == 0 {
-            self.remove_file(name);
-            return Ok(None);
-        }
-        let start = inputs.iter().map(|input| input.footer().positions.start).min().unwrap_or(0);
-        let end = inputs.iter().map(|input| input.footer().positions.end).max().unwrap_or(0);
-        writer.finish(start..end)?;
+        merge.write(&self.storage, name, options, self.hasher, &mut pause)?;
         self.sync_segments()?;
         Segment::open(&self.storage, name, Vec::new()).map(Some)
     }
@@ -161,66 +133,4 @@ fn choose(segments: &[Segment], manifest: &Manifest, max_rows: u64) -> Option<Ra
         start += 1;
     }
     None
-}
-
-/// One input of a merge and its next row.
-struct MergeCursor<'a> {
-    segment: &'a Segment,
-    records: Box<dyn Records + 'a>,
-    times: Vec<i64>,
-    positions: Vec<i64>,
-    ids: std::sync::Arc<Ids>,
-    range: usize,
-    tenant: TenantId,
-    row: usize,
-    id: Vec<u8>,
-}
-
-impl<'a> MergeCursor<'a> {
-    /// Opens a segment at its first live row, `None` if it has none.
-    fn open(segment: &'a Segment, cache: &'a Cache) -> FaultResult<Option<Self>> {
-        let Some(first) = segment.footer().tenants.first() else { return Ok(None) };
-        let mut cursor = Self {
-            segment,
-            records: segment.records(cache)?,
-            times: segment.load_ints(IntField::Timestamp)?,
-            positions: segment.load_ints(IntField::Position)?,
-            ids: segment.load_ids(cache)?,
-            range: 0,
-            tenant: first.tenant,
-            row: 0,
-            id: Vec::new(),
-        };
-        Ok(cursor.settle().then_some(cursor))
-    }
-
-    fn key(&self) -> (TenantId, i64, &[u8]) {
-        (self.tenant, self.times[self.row], &self.id)
-    }
-
-    fn advance(&mut self) -> bool {
-        self.row += 1;
-        self.settle()
-    }
-
-    /// Goes to the next live row, this one included.
-    #[allow(clippy::cast_possible_truncation, reason = "a segment has fewer than 2^32 rows")]
-    fn settle(&mut self) -> bool {
-        let footer = self.segment.footer();
-        while self.row < footer.rows as usize && !self.segment.is_live(self.row as u32) {
-            self.row += 1;
-        }
-        if self.row >= footer.rows as usize {
-            return false;
-        }
-        while footer.tenants.get(self.range).is_some_and(|range| range.rows.end as usize <= self.row) {
-            self.range += 1;
-        }
-        let Some(range) = footer.tenants.get(self.range) else { return false };
-        self.tenant = range.tenant;
-        self.id.clear();
-        let id = &mut self.id;
-        self.ids.with(self.row, |bytes| id.extend_from_slice(bytes));
-        true
-    }
 }

@@ -25,7 +25,7 @@ const LOCK: &str = "lock";
 const MAX_SPARE_FILES: usize = 4;
 /// Groups of commits that a log file has room for, at least: larger ones would leave much of it empty, and more memory would wait for
 /// one sync.
-const FILE_GROUPS: u64 = 4;
+const FILE_GROUPS: u64 = 2;
 /// A log of more files than this is sealed at once, so that opening often does not let it grow.
 const MANY_LOG_FILES: usize = 4;
 

@@ -18,6 +18,31 @@ const MANY_SEGMENTS: usize = 64;
 const BUSY_EVENTS: u64 = 1_000;
 const BUSY_TIME: Duration = Duration::from_millis(20);
 
+/// How fast the log grows.
+#[derive(Debug)]
+pub(super) struct Pace {
+    at: Duration,
+    position: u64,
+    is_busy: bool,
+}
+
+impl Pace {
+    pub(super) fn start(engine: &Engine) -> Self {
+        Self { at: engine.env.monotonic(), position: engine.view().end(), is_busy: false }
+    }
+
+    /// Returns whether many events came since the last look; looks in between get the same answer.
+    fn is_busy(&mut self, now: Duration, position: u64) -> bool {
+        let elapsed = now.saturating_sub(self.at);
+        if elapsed >= BUSY_TIME {
+            let came = u128::from(position.saturating_sub(self.position));
+            self.is_busy = came * BUSY_TIME.as_micros() > u128::from(BUSY_EVENTS) * elapsed.as_micros();
+            (self.at, self.position) = (now, position);
+        }
+        self.is_busy
+    }
+}
+
 /// Threads that live as long as the store.
 #[derive(Debug, Default)]
 pub(crate) struct Workers(Mutex<Vec<JoinHandle<()>>>);
@@ -111,16 +136,13 @@ impl Engine {
     /// Waits while many events come or wait for sealing, so that merging does not take the processor and the disk from them; returns
     /// whether the threads were told to end. Merging goes on when so many segments have gathered that questions get slow, and when
     /// sealing fails: it may make the room that sealing needs.
-    ///
-    /// `seen` is where the log ended at the last call, between two of which a few thousand rows are merged.
-    pub(super) fn let_appends_go_first(&self, seen: &mut u64) -> bool {
+    pub(super) fn let_appends_go_first(&self, pace: &mut Pace) -> bool {
         let mut work = held(&self.work);
         loop {
             let view = self.view();
-            let came = view.end() - std::mem::replace(seen, view.end());
-            let is_quiet = view.frozen() == 0 && came < BUSY_EVENTS;
             let must = view.segments.len() >= MANY_SEGMENTS || work.last_error.is_some();
-            if work.stop || is_quiet || must || !self.background {
+            let is_quiet = view.frozen() == 0 && !pace.is_busy(self.env.monotonic(), view.end());
+            if work.stop || must || is_quiet || !self.background {
                 return work.stop;
             }
             let waited = self.work_changed.wait_timeout(work, BUSY_TIME);

@@ -2,13 +2,17 @@
 
 mod format;
 mod ids;
+mod merge;
+mod output;
 mod reader;
 mod shred;
 mod text;
+mod text_column;
 mod writer;
 
 pub(crate) use format::{ColumnMeta, Footer, TenantRange};
-pub(crate) use ids::{IdHasher, IdIndex, Ids};
+pub(crate) use ids::{IdHasher, IdIndex};
+pub(crate) use merge::Merge;
 pub(crate) use reader::{Segment, next_part_key};
 pub(crate) use writer::{SegmentOptions, SegmentWriter};
 

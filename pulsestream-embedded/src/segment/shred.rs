@@ -9,7 +9,7 @@ use crate::column::DictBuilder;
 use crate::field::TextField;
 use crate::hash::FastHash;
 use crate::part::{Dynamic, MAX_NUMBER_DICTIONARY};
-use crate::record::{Record, tag_pairs};
+use crate::record::tag_pairs;
 
 /// Paths looked at in one segment.
 const MAX_PATHS: usize = 128;
@@ -45,7 +45,7 @@ struct Candidate {
 
 /// The values of a path by row.
 #[derive(Debug)]
-enum Values {
+pub(super) enum Values {
     Dict(DictBuilder),
     /// Too many different numbers for a dictionary, and nothing else so far; NaN where there is none.
     Numbers(Vec<f64>),
@@ -65,7 +65,7 @@ impl Values {
         }
     }
 
-    fn push(&mut self, value: &ValueRef<'_>) {
+    pub(super) fn push(&mut self, value: &ValueRef<'_>) {
         match (&mut *self, value) {
             (Self::Dict(builder), _) => {
                 builder.push(value);
@@ -87,7 +87,26 @@ impl Values {
         }
     }
 
-    fn finish(self) -> Dynamic {
+    /// Returns how many rows have a value.
+    pub(super) fn present(&self) -> usize {
+        match self {
+            Self::Dict(builder) => builder.present(),
+            Self::Numbers(numbers) => numbers.iter().filter(|number| !number.is_nan()).count(),
+        }
+    }
+
+    /// Returns whether a dictionary is not worth it, where so many rows have a value.
+    fn are_too_different(&self, present: usize) -> bool {
+        match self {
+            Self::Dict(builder) => {
+                let distinct = builder.distinct();
+                distinct > 4_096 && distinct > present / 2 && !builder.is_numeric()
+            }
+            Self::Numbers(_) => false,
+        }
+    }
+
+    pub(super) fn finish(self) -> Dynamic {
         match self {
             Self::Dict(builder) => Dynamic::from_builder(builder),
             Self::Numbers(numbers) => Dynamic::Numbers(numbers),
@@ -96,9 +115,9 @@ impl Values {
 }
 
 impl Shredder {
-    /// Looks at the next row.
-    pub(super) fn push(&mut self, record: &Record<'_>) {
-        if let Some(tags) = record.texts[TextField::Tags.index()] {
+    /// Looks at the texts of the next row.
+    pub(super) fn push(&mut self, tags: Option<&[u8]>, payload: Option<&[u8]>, metadata: Option<&[u8]>) {
+        if let Some(tags) = tags {
             for (name, value) in tag_pairs(tags) {
                 if let Ok(value) = std::str::from_utf8(value) {
                     self.start_key(TextField::Tags);
@@ -107,9 +126,8 @@ impl Shredder {
                 }
             }
         }
-        for field in [TextField::Payload, TextField::Metadata] {
-            let stored = record.texts[field.index()].and_then(|stored| std::str::from_utf8(stored).ok());
-            let Some(stored) = stored else { continue };
+        for (field, stored) in [(TextField::Payload, payload), (TextField::Metadata, metadata)] {
+            let Some(stored) = stored.and_then(|stored| std::str::from_utf8(stored).ok()) else { continue };
             JsonRef::of_normal_form(stored).leaves(&mut |segments, value| {
                 self.start_key(field);
                 for segment in segments {
@@ -145,10 +163,7 @@ impl Shredder {
         candidate.values.pad_to(self.rows);
         candidate.values.push(value);
         candidate.present += 1;
-        if let Values::Dict(builder) = &candidate.values
-            && builder.distinct() > 4_096
-            && builder.distinct() > candidate.present / 2
-        {
+        if candidate.values.are_too_different(candidate.present) {
             candidate.given_up = true;
             candidate.values = Values::default();
         }
@@ -195,8 +210,8 @@ impl Shredder {
         let Self { columns, inner, rows, .. } = self;
         let mut chosen = Vec::new();
         for mut candidate in columns {
-            let is_rare = candidate.present * RARE < rows;
-            if is_rare || candidate.given_up || inner.contains(&candidate.key) {
+            let is_worth_it = is_worth_a_column(&candidate.values, candidate.present, rows);
+            if !is_worth_it || candidate.given_up || inner.contains(&candidate.key) {
                 continue;
             }
             let Some(path) = path_of(&candidate.key) else { continue };
@@ -205,6 +220,11 @@ impl Shredder {
         }
         chosen
     }
+}
+
+/// Returns whether a path gets a column that has a value in `present` of the rows.
+pub(super) fn is_worth_a_column(values: &Values, present: usize, rows: usize) -> bool {
+    present * RARE >= rows && !values.are_too_different(present)
 }
 
 /// Returns the path of a key, unless one of its segments could also be a position in an array.
