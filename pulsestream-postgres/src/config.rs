@@ -98,6 +98,9 @@ pub struct PostgresConfig {
     pub schema: Identifier,
     /// Most connections of the pool; one more is used to listen. Without effect on a pool of the host's own.
     pub max_connections: u32,
+    /// Most connections beside those, for accounts and leases alone: sign-ins, API keys and the shares of nodes go on when events
+    /// and questions hold all of the others. Without effect on a pool of the host's own.
+    pub reserved_connections: u32,
     /// How long a caller waits for a free connection before it gets `Unavailable`.
     #[serde(with = "duration_text")]
     pub acquire_timeout: Duration,
@@ -130,6 +133,7 @@ impl Default for PostgresConfig {
             direct_url: None,
             schema: Identifier("pulsestream".to_owned()),
             max_connections: 16,
+            reserved_connections: 2,
             acquire_timeout: Duration::from_secs(2),
             statement_timeout: Duration::from_secs(30),
             lock_timeout: Duration::from_secs(5),
@@ -154,6 +158,9 @@ impl PostgresConfig {
         };
         if self.max_connections == 0 || self.max_connections > 1_000 {
             refuse("/max_connections", "must be 1 to 1000");
+        }
+        if self.reserved_connections == 0 || self.reserved_connections > 100 {
+            refuse("/reserved_connections", "must be 1 to 100");
         }
         let spans = [
             ("/acquire_timeout", self.acquire_timeout),
@@ -189,8 +196,13 @@ mod tests {
         let config: PostgresConfig = serde_json::from_str(r#"{"statement_timeout": "5s"}"#).unwrap();
         assert_eq!(config.statement_timeout, Duration::from_secs(5));
         assert!(serde_json::from_str::<PostgresConfig>(r#"{"shema": "x"}"#).is_err());
-        let wrong = PostgresConfig { max_connections: 0, lock_timeout: Duration::ZERO, ..config };
-        assert_eq!(wrong.validate().unwrap_err().fields().len(), 2);
+        let wrong = PostgresConfig {
+            max_connections: 0,
+            reserved_connections: 0,
+            lock_timeout: Duration::ZERO,
+            ..config
+        };
+        assert_eq!(wrong.validate().unwrap_err().fields().len(), 3);
     }
 
     #[test]

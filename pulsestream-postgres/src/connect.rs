@@ -31,6 +31,8 @@ const MIN_SERVER_VERSION: i32 = 150_000;
 #[derive(Debug, Clone)]
 pub struct Postgres {
     database: Arc<Database>,
+    /// The same database over connections that are kept for accounts and leases.
+    reserved: Arc<Database>,
     arrivals: Arc<Arrivals>,
     durability: Durability,
     has_text_index: bool,
@@ -44,7 +46,9 @@ impl Postgres {
     /// version 15, for a schema that is newer than this program, and for a pooler of transactions without `direct_url`, `Forbidden` when `require_rls` is set and the role
     /// is not subject to row-level security.
     pub async fn connect(url: &str, config: PostgresConfig, env: Env) -> Result<Self> {
-        Self::open(Database::with_url(url, config, env)?).await
+        let few = PostgresConfig { max_connections: config.reserved_connections, ..config.clone() };
+        let reserved = Arc::new(Database::with_url(url, few, env.clone())?);
+        Self::open(Arc::new(Database::with_url(url, config, env)?), reserved).await
     }
 
     /// Uses the connections of a pool that the host has already; `close` leaves it open. One connection is held to listen.
@@ -52,11 +56,11 @@ impl Postgres {
     /// # Errors
     /// Those of [`connect`](Self::connect).
     pub async fn with_pool(pool: sqlx::PgPool, config: PostgresConfig, env: Env) -> Result<Self> {
-        Self::open(Database::with_pool(pool, config, env)?).await
+        let database = Arc::new(Database::with_pool(pool, config, env)?);
+        Self::open(database.clone(), database).await
     }
 
-    async fn open(database: Database) -> Result<Self> {
-        let database = Arc::new(database);
+    async fn open(database: Arc<Database>, reserved: Arc<Database>) -> Result<Self> {
         check_sessions(&database).await?;
         check_version(&database).await?;
         migrate(&database).await?;
@@ -71,7 +75,7 @@ impl Postgres {
             );
         }
         let arrivals = Arrivals::start(&database);
-        Ok(Self { database, arrivals, durability, has_text_index })
+        Ok(Self { database, reserved, arrivals, durability, has_text_index })
     }
 
     /// Returns the event store.
@@ -82,7 +86,7 @@ impl Postgres {
 
     /// Returns the identity store.
     pub fn identity_store(&self) -> Arc<PostgresIdentityStore> {
-        Arc::new(PostgresIdentityStore::new(self.database.clone()))
+        Arc::new(PostgresIdentityStore::new(self.reserved.clone()))
     }
 
     /// Returns the alert store.
@@ -110,7 +114,7 @@ impl Postgres {
 
     /// Returns the coordinator.
     pub fn coordinator(&self) -> Arc<PostgresCoordinator> {
-        Arc::new(PostgresCoordinator::new(self.database.clone()))
+        Arc::new(PostgresCoordinator::new(self.reserved.clone()))
     }
 
     /// Returns the schema that holds the tables.
@@ -127,6 +131,7 @@ impl Postgres {
     pub async fn close(&self) {
         self.arrivals.close();
         self.database.close().await;
+        self.reserved.close().await;
     }
 }
 

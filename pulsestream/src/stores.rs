@@ -197,14 +197,24 @@ async fn open_primary(
             Ok(())
         }
         PrimaryStore::Folder(path) => open_folder(stores, path, settings, env).await,
-        PrimaryStore::Postgres(place) => open_postgres(stores, place, url, env).await,
+        PrimaryStore::Postgres(place) => open_postgres(stores, place, url, settings, env).await,
     }
 }
 
 /// Connects to PostgreSQL, which keeps everything that was not given.
 #[cfg(feature = "postgres")]
-async fn open_postgres(stores: &mut Stores, place: &str, url: &StoreUrl, env: &Env) -> Result<()> {
-    let mut config = stores.postgres_config.take().unwrap_or_default();
+async fn open_postgres(
+    stores: &mut Stores,
+    place: &str,
+    url: &StoreUrl,
+    settings: &QuerySettings,
+    env: &Env,
+) -> Result<()> {
+    // Without a configuration of its own, a statement may take as long as a question.
+    let mut config = stores.postgres_config.take().unwrap_or_else(|| pulsestream_postgres::PostgresConfig {
+        statement_timeout: settings.timeout,
+        ..Default::default()
+    });
     if let Some(schema) = &url.schema {
         config.schema = schema.parse()?;
     }
@@ -227,7 +237,13 @@ async fn open_postgres(stores: &mut Stores, place: &str, url: &StoreUrl, env: &E
 }
 
 #[cfg(not(feature = "postgres"))]
-async fn open_postgres(_stores: &mut Stores, _place: &str, _url: &StoreUrl, _env: &Env) -> Result<()> {
+async fn open_postgres(
+    _stores: &mut Stores,
+    _place: &str,
+    _url: &StoreUrl,
+    _settings: &QuerySettings,
+    _env: &Env,
+) -> Result<()> {
     Err(without_backend("postgres"))
 }
 
@@ -249,6 +265,8 @@ async fn open_redis(
     }
     config.queue.max_events = settings.max_queue_events as u64;
     config.queue.max_bytes = settings.max_queue_bytes as u64;
+    config.queue.visibility_timeout_ms =
+        u64::try_from(settings.queue_visibility_timeout.as_millis()).unwrap_or(u64::MAX);
     if !url.queue {
         // Limits, cache and live messages may be lost.
         config.queue.required_durability = Durability::Accepted;

@@ -1,12 +1,13 @@
 //! Into the ingest queue, and from it into the event store.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::counters::{Counters, Refusal};
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::event::Event;
-use crate::id::TenantId;
+use crate::id::{EventId, TenantId};
 use crate::ports::event_store::{AppendOptions, AppendOutcome, Durability, EventStore};
 use crate::ports::ingest_queue::{IngestQueue, QueuedBatch};
 use crate::text::Text;
@@ -28,6 +29,22 @@ pub(super) async fn enqueue(
             .with_context("durability", format!("{class:?}").to_lowercase()));
     }
     queue.enqueue(tenant, events).await
+}
+
+/// Returns which of the events are stored already; none when the store does not answer, because accepting must not depend on it.
+pub(super) async fn stored_already(
+    store: &Arc<dyn EventStore>,
+    tenant: TenantId,
+    events: &[Event],
+) -> HashSet<EventId> {
+    let ids: Vec<EventId> = events.iter().map(|event| event.id.clone()).collect();
+    match store.get(tenant, &ids).await {
+        Ok(found) => found.into_iter().flatten().map(|event| event.id).collect(),
+        Err(error) => {
+            tracing::debug!(%tenant, %error, "duplicates count for the limits while the store does not answer");
+            HashSet::new()
+        }
+    }
 }
 
 /// The reason under which a refusal of the queue is counted.

@@ -1,10 +1,11 @@
 //! The service that accepts events.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::counters::{Counters, IngestCounts, Refusal};
 use super::gate::Gate;
-use super::queue::{QueueDrain, enqueue, refusal_of};
+use super::queue::{QueueDrain, enqueue, refusal_of, stored_already};
 use super::quota::Quota;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, FieldError, Result, Retry};
@@ -262,14 +263,30 @@ impl IngestService {
         let events = std::mem::replace(events, rest);
         let ids: Vec<_> = events.iter().map(|event| (event.id.clone(), event.received_at)).collect();
         if let Some(queue) = &self.queue {
-            let queued = enqueue(queue, tenant, events, options.durability).await;
-            queued.map_err(|error| self.refuse(tenant, refusal_of(&error), kept_out_by_failure, error))?;
-            if let Some(reservation) = reservation {
-                reservation.keep(count as u64);
+            // Only while the batch is above the limits, as ever: looking costs more than storing.
+            let known = if kept_out_by_failure > count {
+                stored_already(&self.store, tenant, &events).await
+            } else {
+                HashSet::new()
+            };
+            let fresh: Vec<Event> = events.into_iter().filter(|event| !known.contains(&event.id)).collect();
+            let waiting = fresh.len() as u64;
+            if waiting > 0 {
+                let queued = enqueue(queue, tenant, fresh, options.durability).await;
+                queued
+                    .map_err(|error| self.refuse(tenant, refusal_of(&error), kept_out_by_failure, error))?;
             }
-            self.counters.add_queued(count as u64);
-            let queued = |(id, received_at)| Ok(Accepted { id, received_at, duplicate: false, queued: true });
-            return Ok((Round { appended: count, duplicates: 0 }, ids.into_iter().map(queued).collect()));
+            if let Some(reservation) = reservation {
+                reservation.keep(waiting);
+            }
+            let duplicates = count - usize::try_from(waiting).unwrap_or(count);
+            self.counters.add_queued(waiting);
+            self.counters.add_duplicates(duplicates as u64);
+            let accepted = ids.into_iter().map(|(id, received_at)| {
+                let duplicate = known.contains(&id);
+                Ok(Accepted { id, received_at, duplicate, queued: !duplicate })
+            });
+            return Ok((Round { appended: count, duplicates }, accepted.collect()));
         }
         let append = AppendOptions { durability: options.durability };
         let outcomes = self.store.append(tenant, events, append).await.and_then(|outcomes| {

@@ -90,6 +90,9 @@ pub struct IngestSettings {
     pub max_queue_bytes: usize,
     /// How many workers of each node move events from the queue into the store; 4.
     pub queue_workers: usize,
+    /// After which time of silence what a worker took from the queue is given to another; 60 seconds. Storing a batch must take less.
+    #[serde(with = "duration_text")]
+    pub queue_visibility_timeout: Duration,
 }
 
 impl Default for IngestSettings {
@@ -111,6 +114,7 @@ impl Default for IngestSettings {
             max_queue_events: 100_000,
             max_queue_bytes: 256 * MIB,
             queue_workers: 4,
+            queue_visibility_timeout: MINUTE,
         }
     }
 }
@@ -351,6 +355,8 @@ impl Settings {
         ranges.number("/ingest/max_queue_events", ingest.max_queue_events, 1, 1_000_000_000);
         ranges.number("/ingest/max_queue_bytes", ingest.max_queue_bytes, MIB, 1 << 40);
         ranges.number("/ingest/queue_workers", ingest.queue_workers, 1, 64);
+        let silence = ingest.queue_visibility_timeout;
+        ranges.span("/ingest/queue_visibility_timeout", silence, Duration::from_secs(1), HOUR);
         ranges.number("/query/max_page_events", query.max_page_events, 1, 1_000);
         ranges.number("/query/max_groups", query.max_groups, 1, 1_000_000);
         ranges.span("/query/max_aggregate_range", query.max_aggregate_range, MINUTE, 36_600 * DAY);

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use pulsestream_core::env::Env;
 use pulsestream_core::error::{ErrorKind, Retry};
-use pulsestream_core::id::TenantId;
+use pulsestream_core::id::{ApiKeyId, TenantId};
+use pulsestream_core::ports::coordinator::Coordinator;
 use pulsestream_core::ports::event_store::{
     AppendOptions, Durability, EventStore, Partition, Position, TailOptions,
 };
+use pulsestream_core::ports::identity::IdentityStore;
 use pulsestream_core::query::FindQuery;
 use pulsestream_postgres::{Postgres, PostgresConfig};
 
@@ -81,7 +83,7 @@ fn reading_survives_connections_that_died_in_the_pool() {
 }
 
 #[test]
-fn an_exhausted_pool_answers_soon_and_health_still_works() {
+fn an_exhausted_pool_answers_soon_while_health_accounts_and_leases_go_on() {
     with_server(|url| async move {
         let config = PostgresConfig {
             max_connections: 2,
@@ -90,7 +92,8 @@ fn an_exhausted_pool_answers_soon_and_health_still_works() {
             ..config(fresh_schema())
         };
         let schema = config.schema.clone();
-        let store = connect(&url, config).await.event_store().await.unwrap();
+        let postgres = connect(&url, config).await;
+        let store = postgres.event_store().await.unwrap();
         let tenant = TenantId::from_name("busy");
         let mut blocker = direct(&url).await;
         execute(&mut blocker, &format!("begin; lock table {schema}.event_keys in access exclusive mode"))
@@ -115,6 +118,10 @@ fn an_exhausted_pool_answers_soon_and_health_still_works() {
         assert_eq!(refused.kind(), ErrorKind::Unavailable);
         assert!(refused.retry_after().is_some());
         assert!(store.check().await.is_ok(), "health has a connection of its own");
+        let (accounts, leases) = (postgres.identity_store(), postgres.coordinator());
+        assert!(accounts.tenant(tenant).await.unwrap().is_none());
+        assert!(accounts.api_key(ApiKeyId::from_u128(1)).await.unwrap().is_none());
+        assert!(leases.acquire("share", "node", Duration::from_secs(5)).await.unwrap().is_some());
         execute(&mut blocker, "rollback").await;
         for held in held {
             assert_eq!(stored(&held.await.unwrap().unwrap()), 1);

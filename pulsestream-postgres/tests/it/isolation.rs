@@ -8,12 +8,13 @@ use pulsestream_core::query::FindQuery;
 use pulsestream_postgres::{Identifier, Postgres, PostgresConfig};
 use sqlx::{AssertSqlSafe, Executor, PgConnection, Row};
 
+use crate::isolation_tables::OF_THE_INSTALLATION;
 use crate::support::{
     config, connect, direct, event, execute, fresh_schema, number, stored, url_as, with_server,
 };
 
 /// Makes a role that owns nothing, migrates as the owner, and returns the URL to connect with as that role.
-async fn as_app_role(url: &str, schema: &Identifier) -> String {
+pub(crate) async fn as_app_role(url: &str, schema: &Identifier) -> String {
     let role = format!("app_{schema}");
     let mut owner = direct(url).await;
     execute(&mut owner, &format!("create role {role} login password 'app'")).await;
@@ -22,7 +23,7 @@ async fn as_app_role(url: &str, schema: &Identifier) -> String {
     url_as(url, &role, "app")
 }
 
-async fn drop_role(url: &str, schema: &Identifier) {
+pub(crate) async fn drop_role(url: &str, schema: &Identifier) {
     let mut owner = direct(url).await;
     execute(&mut owner, &format!("drop schema {schema} cascade; drop role app_{schema}")).await;
 }
@@ -156,8 +157,7 @@ fn every_key_starts_with_the_tenant() {
     with_server(|url| async move {
         let schema = fresh_schema();
         connect(&url, config(schema.clone())).await.close().await;
-        // Tables that are not a tenant's: what they hold belongs to the installation.
-        let own = "('migrations', 'leases', 'keyring', 'checkpoints')";
+        let own = format!("('{}')", OF_THE_INSTALLATION.join("', '"));
         // What is unique across tenants on purpose: a slug, and the random id of an API key.
         let names = "('tenants_slug', 'api_keys_id')";
         let wrong = format!(

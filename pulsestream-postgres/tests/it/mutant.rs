@@ -6,10 +6,8 @@
 use std::collections::BTreeSet;
 
 use pulsestream_core::Filter;
-use pulsestream_core::alerting::{Author, Channel, ChannelConfig, Rule, RuleExpression, RuleKind};
 use pulsestream_core::event::FieldPath;
-use pulsestream_core::id::{ChannelId, EventId, RuleId, TenantId};
-use pulsestream_core::ports::alert_store::{AlertStore, PutMode, RuleQuery};
+use pulsestream_core::id::{EventId, TenantId};
 use pulsestream_core::ports::event_store::{AppendOptions, DeleteSelection, EventStore};
 use pulsestream_core::query::{AggregateQuery, Column, FindQuery, ScanQuery};
 use pulsestream_core::time::TimeRange;
@@ -20,7 +18,7 @@ use crate::support::{
 };
 
 /// Makes the operator, and returns the URL of sessions that it is in force for.
-async fn mutated(url: &str) -> String {
+pub(crate) async fn mutated(url: &str) -> String {
     static MADE: tokio::sync::OnceCell<()> = tokio::sync::OnceCell::const_new();
     MADE.get_or_init(|| async {
         let sql = "begin; select pg_advisory_xact_lock(hashtext('mutant')); create schema if not exists mutant; \
@@ -38,7 +36,7 @@ async fn mutated(url: &str) -> String {
 }
 
 /// Connects to a schema that is there, as the role of applications.
-async fn connect_mutant(url: &str, schema: Identifier) -> pulsestream_postgres::Postgres {
+pub(crate) async fn connect_mutant(url: &str, schema: Identifier) -> pulsestream_postgres::Postgres {
     // Made by the owner.
     mutated(url).await;
     let as_app = mutated(&url_as(url, "ps_test_app", "ps_test_app")).await;
@@ -122,37 +120,5 @@ fn events_of_others_stay_hidden_and_whole() {
         assert!(titles_seen(&*store, ours).await.is_empty());
         let query = FindQuery::default();
         assert_eq!(store.find(theirs, &query).await.unwrap().events.len(), 6);
-    });
-}
-
-#[test]
-fn rules_and_channels_of_others_stay_hidden() {
-    with_server(|url| async move {
-        let schema = fresh_schema();
-        let alerts = connect_as_app(&url, config(schema.clone())).await.alert_store();
-        let author = Author::server(event("a", 1).timestamp);
-        let (ours, theirs) = (TenantId::from_name("ours"), TenantId::from_name("theirs"));
-        let expression: RuleExpression = "count > 5 over 5m".parse().unwrap();
-        let window = std::time::Duration::from_secs(300);
-        let mut rule = Rule::new(RuleId::from_u128(1), "theirs", RuleKind::Absence { window });
-        expression.apply_to(&mut rule);
-        alerts.put_rule(theirs, rule, PutMode::Create, &author).await.unwrap();
-        let to = ChannelConfig::Webhook {
-            url: "https://example.org/".into(),
-            secrets: Vec::new(),
-            headers: Vec::new(),
-        };
-        let channel = Channel::new(ChannelId::from_u128(1), "theirs", to);
-        alerts.put_channel(theirs, channel, PutMode::Create, &author).await.unwrap();
-
-        let mutant = connect_mutant(&url, schema.clone()).await.alert_store();
-        assert!(mutant.rules(ours, &RuleQuery::default()).await.unwrap().rules.is_empty());
-        assert!(mutant.rule(ours, RuleId::from_u128(1)).await.unwrap().is_none());
-        assert!(mutant.channels(ours).await.unwrap().is_empty());
-        assert!(!mutant.delete_rule(ours, RuleId::from_u128(1), &author).await.unwrap());
-        assert!(!mutant.delete_channel(ours, ChannelId::from_u128(1), &author).await.unwrap());
-        assert_eq!(alerts.rules(theirs, &RuleQuery::default()).await.unwrap().rules.len(), 1);
-        let leaky = connect(&mutated(&url).await, config(schema)).await.alert_store();
-        assert_eq!(leaky.rules(ours, &RuleQuery::default()).await.unwrap().rules.len(), 1);
     });
 }

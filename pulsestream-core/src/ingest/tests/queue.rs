@@ -80,6 +80,32 @@ async fn limits_and_refusals_come_before_the_queue() {
 }
 
 #[tokio::test]
+async fn sending_a_batch_above_the_limit_again_and_again_gets_all_of_it_stored() {
+    let mut queued = queued(10_000, None);
+    let mut sent = 0;
+    let mut queued_now = Vec::new();
+    loop {
+        let outcomes = queued.fixture.batch("e", 500).await.unwrap();
+        sent += 1;
+        let waiting = |outcome: &&Result<Accepted>| outcome.as_ref().is_ok_and(|accepted| accepted.queued);
+        queued_now.push(outcomes.iter().filter(waiting).count());
+        while queued.depth().await.0 > 0 {
+            queued.step().await.unwrap();
+        }
+        let Some(refused) = outcomes.into_iter().find_map(Result::err) else { break };
+        queued.fixture.clock.advance(refused.retry_after().unwrap());
+    }
+    assert_eq!((sent, queued_now), (3, vec![200, 200, 100]), "a burst each time");
+    let counts = queued.fixture.service.counts();
+    assert_eq!((counts.queued, counts.stored), (500, 500));
+    // While the store is away, duplicates count, and nothing fails.
+    queued.fixture.clock.advance(Duration::from_secs(3_600));
+    queued.fixture.store.close().await.unwrap();
+    let outcomes = queued.fixture.batch("e", 500).await.unwrap();
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 200);
+}
+
+#[tokio::test]
 async fn a_full_queue_refuses_with_a_time_to_wait() {
     let mut queued = queued(2, None);
     queued.accept("a").await;
