@@ -4,6 +4,7 @@
 mod alerting;
 mod alerting_conformance;
 mod cancellation;
+mod cancellation_operations;
 mod conformance;
 mod failover;
 mod faults;

@@ -33,7 +33,7 @@ use crate::support::{config, connect, connect_as_app, fresh_schema, with_server}
 
 const WINDOW: Duration = Duration::from_secs(300);
 
-fn at(second: i64) -> Timestamp {
+pub(crate) fn at(second: i64) -> Timestamp {
     Timestamp::from_seconds(1_700_000_000 + second)
 }
 
@@ -41,14 +41,14 @@ fn tenants() -> (TenantId, TenantId) {
     (TenantId::from_name("ours"), TenantId::from_name("theirs"))
 }
 
-fn rule() -> Rule {
+pub(crate) fn rule() -> Rule {
     let expression: RuleExpression = "count > 5 over 5m".parse().unwrap();
     let mut rule = Rule::new(RuleId::from_u128(1), "theirs", RuleKind::Absence { window: WINDOW });
     expression.apply_to(&mut rule);
     rule
 }
 
-fn delivery() -> Delivery {
+pub(crate) fn delivery() -> Delivery {
     let content = NotificationContent {
         kind: NotificationKind::Firing,
         title: "theirs".into(),
@@ -61,7 +61,7 @@ fn delivery() -> Delivery {
 }
 
 /// An alert that was resolved, with a line in its timeline and a delivery.
-fn commit(tenant: TenantId) -> AlertCommit {
+pub(crate) fn commit(tenant: TenantId) -> AlertCommit {
     let transition = Transition {
         alert: AlertId::from_u128(1),
         sequence: 1,
@@ -102,12 +102,8 @@ fn commit(tenant: TenantId) -> AlertCommit {
     }
 }
 
-async fn fill_alerting(postgres: &Postgres, tenant: TenantId) {
-    let (alerts, author) = (postgres.alert_store(), Author::server(at(1)));
-    alerts.put_rule(tenant, rule(), PutMode::Create, &author).await.unwrap();
-    let channel = Channel::new(ChannelId::from_u128(1), "theirs", ChannelConfig::Log {});
-    alerts.put_channel(tenant, channel, PutMode::Create, &author).await.unwrap();
-    let silence = Silence {
+pub(crate) fn silence() -> Silence {
+    Silence {
         id: SilenceId::from_u128(1),
         version: 0,
         matchers: vec![Matcher::equal("service", "s1")],
@@ -117,8 +113,15 @@ async fn fill_alerting(postgres: &Postgres, tenant: TenantId) {
         comment: "theirs".into(),
         created_at: at(1),
         updated_at: at(1),
-    };
-    alerts.put_silence(tenant, silence, PutMode::Create, &author).await.unwrap();
+    }
+}
+
+pub(crate) async fn fill_alerting(postgres: &Postgres, tenant: TenantId) {
+    let (alerts, author) = (postgres.alert_store(), Author::server(at(1)));
+    alerts.put_rule(tenant, rule(), PutMode::Create, &author).await.unwrap();
+    let channel = Channel::new(ChannelId::from_u128(1), "theirs", ChannelConfig::Log {});
+    alerts.put_channel(tenant, channel, PutMode::Create, &author).await.unwrap();
+    alerts.put_silence(tenant, silence(), PutMode::Create, &author).await.unwrap();
     let routing = Routing { updated_at: at(9), ..Routing::default() };
     alerts.put_routing(tenant, routing, PutMode::Always, &author).await.unwrap();
     alerts.commit(commit(tenant)).await.unwrap();
@@ -179,18 +182,18 @@ fn alerting_of_others_stays_hidden_and_whole() {
         let action = AlertAction::Comment { actor: "ours".into(), note: "ours".into() };
         let refused = alerts.act_on_alert(ours, AlertId::from_u128(1), &action, at(3)).await;
         assert_eq!(refused.map(|alert: Alert| alert.id).unwrap_err().kind(), ErrorKind::NotFound);
-        assert_eq!(alerts.prune_alerts(ours, at(1_000)).await.unwrap(), 0);
-        assert_eq!(alerts.prune_changes(ours, at(1_000)).await.unwrap(), 0);
+        assert_eq!(alerts.prune_alerts(ours, at(1_000), 100).await.unwrap(), 0);
+        assert_eq!(alerts.prune_changes(ours, at(1_000), 100).await.unwrap(), 0);
         let everything = ReplaySelection::Range { range: TimeRange::ALL, channel: None };
         for selection in [everything, ReplaySelection::Ids(vec![DeliveryId::from_u128(1)])] {
             assert_eq!(outbox.replay(ours, &selection, at(5)).await.unwrap(), 0);
         }
-        assert_eq!(outbox.prune(ours, at(1_000)).await.unwrap(), 0);
+        assert_eq!(outbox.prune(ours, at(1_000), 100).await.unwrap(), 0);
         assert_eq!(alerting_seen(&app, theirs).await, whole);
     });
 }
 
-fn tenant_record(tenant: TenantId, slug: &str) -> TenantRecord {
+pub(crate) fn tenant_record(tenant: TenantId, slug: &str) -> TenantRecord {
     TenantRecord {
         id: tenant,
         version: 0,
@@ -210,7 +213,7 @@ fn tenant_record(tenant: TenantId, slug: &str) -> TenantRecord {
     }
 }
 
-fn user_record() -> UserRecord {
+pub(crate) fn user_record() -> UserRecord {
     UserRecord {
         id: UserId::from_u128(1),
         version: 0,
@@ -265,7 +268,7 @@ fn key_record() -> ApiKeyRecord {
     }
 }
 
-async fn fill_accounts(postgres: &Postgres, tenant: TenantId) {
+pub(crate) async fn fill_accounts(postgres: &Postgres, tenant: TenantId) {
     let audit = AuditRecord {
         id: AuditId::from_u128(1_700_000_001_000 << 80 | 7 << 76 | 2 << 62),
         at: at(1),
