@@ -108,7 +108,7 @@ fn historic(rule: &Rule) -> Rule {
 }
 
 /// Returns how far back the state of a rule reaches.
-fn lookback(rule: &Rule) -> Duration {
+pub(super) fn lookback(rule: &Rule) -> Duration {
     let own = match &rule.kind {
         RuleKind::Threshold { window, .. } | RuleKind::Absence { window } => *window,
         RuleKind::Change { window, offset, .. } => *window + offset.unwrap_or(*window),

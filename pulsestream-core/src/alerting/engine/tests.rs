@@ -7,6 +7,7 @@ use crate::id::{EventId, RuleId};
 use crate::time::Timestamp;
 
 mod late;
+mod random;
 
 const TENANT: TenantId = TenantId::from_u128(7);
 
