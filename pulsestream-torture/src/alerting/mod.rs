@@ -35,12 +35,19 @@ pub(crate) fn run(cycles: u64, seed: u64, place: Option<&str>) -> Result<()> {
         let store = places.store(number);
         let (mut tick, mut said) = (0, BTreeSet::new());
         for _ in 0..CYCLES_OF_A_STORE.min(cycles - done) {
-            let running = Running::start(&store, sink.url(), tick, gap(&random), None)?;
+            let gap = gap(&random);
+            let running = Running::start(&store, sink.url(), tick, gap, None)?;
             let is_early = random.below(5) == 0;
             in_start += u64::from(is_early);
             let delay = Duration::from_micros(random.below(places.longest_life_us()));
-            said.extend(running.kill(is_early, delay)?);
-            tick = said.last().map_or(tick, |last| last + 1);
+            let ticks = running.kill(is_early, delay)?;
+            // Events of the tick after the last that it said may be there already: the clock must not be set back before it.
+            tick = match ticks.last() {
+                None => tick,
+                Some(last) if *last == tick => tick + 1 + gap,
+                Some(last) => last + 1,
+            };
+            said.extend(ticks);
             done += 1;
         }
         let running = Running::start(&store, sink.url(), tick, gap(&random), Some(LAST_TICKS))?;

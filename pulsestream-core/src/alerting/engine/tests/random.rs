@@ -29,7 +29,11 @@ fn quantity() -> impl Strategy<Value = String> {
 
 /// A condition whose recovery, if there is one, is on the other side of the threshold.
 fn condition() -> impl Strategy<Value = String> {
-    (prop::sample::select(vec![(">", -1), (">=", -1), ("<", 1), ("<=", 1)]), 0_i32..100, prop::option::of(0_i32..30))
+    (
+        prop::sample::select(vec![(">", -1), (">=", -1), ("<", 1), ("<=", 1)]),
+        0_i32..100,
+        prop::option::of(0_i32..30),
+    )
         .prop_map(|((op, side), value, apart)| {
             let recovery = apart.map(|apart| format!(r#","recovery":{}"#, value + side * apart));
             format!(r#"{{"op":"{op}","value":{value}{}}}"#, recovery.unwrap_or_default())
@@ -75,7 +79,8 @@ fn clauses(kind: &str) -> impl Strategy<Value = String> + use<> {
         prop::sample::select(policies),
     )
         .prop_map(move |(is_grouped, hold, keep, cooldown, interval, no_data)| {
-            let seconds = |name: &str, value: Option<u32>| value.map(|value| format!(r#""{name}":"{value}s""#));
+            let seconds =
+                |name: &str, value: Option<u32>| value.map(|value| format!(r#""{name}":"{value}s""#));
             let group = (is_grouped && may_group).then(|| r#""group_by":["source.service"]"#.to_owned());
             [
                 group,
