@@ -27,12 +27,12 @@ const REPEATS: usize = 7;
 const WAKES: usize = 500;
 const SCHEMAS: [(&str, bool); 2] = [("ps_bench_text", true), ("ps_bench_plain", false)];
 
-/// Searches, each with a name. The third and the fourth read as many texts as they find few.
+/// Searches, each with a name.
 const SEARCHES: &[(&str, &str)] = &[
     ("newest 100", ""),
     ("newest 100 of one service with errors", "source.service = 'payment' and metrics.status_code >= 500"),
     ("newest 100 of one user", "user_id = 'user-77'"),
-    ("a text that one event has", "'event number 4242'"),
+    ("a text that few events have", "'event number 4242'"),
     ("a text that no event has", "'no such words'"),
 ];
 
