@@ -1,31 +1,37 @@
 //! The OpenAPI 3.1 documents, written from the table of operations.
 
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
 use crate::access::Access;
+use crate::app::App;
 use crate::failure::Failure;
-use crate::operation::{Operation, Routes, operations};
+use crate::operation::{Operation, Routes, operations, table};
 
 /// Adds the operations that serve the documents.
 pub(crate) fn routes(routes: &mut Routes) {
     routes
-        .get("/api/v1/openapi.json", Access::Open, async || serve("v1"))
+        .get("/api/v1/openapi.json", Access::Open, async |State(app): State<App>| serve(&app, "v1"))
         .does("Returns the OpenAPI document of version 1.")
         .gives_media(200, "application/json");
     routes
-        .get("/api/v2/openapi.json", Access::Open, async || serve("v2"))
+        .get("/api/v2/openapi.json", Access::Open, async |State(app): State<App>| serve(&app, "v2"))
         .does("Returns the OpenAPI document of version 2.")
         .gives_media(200, "application/json");
 }
 
-fn serve(version: &'static str) -> Response {
-    document(version)
+fn serve(app: &App, version: &'static str) -> Response {
+    document_of(table(app.config.accounts).operations(), version)
         .map_or_else(|| Failure::no_route().into_response(), |document| axum::Json(document).into_response())
 }
 
-/// Returns the OpenAPI document of `v1` or `v2`.
+/// Returns the OpenAPI document of `v1` or `v2`, as a router with local accounts serves it.
 pub fn document(version: &str) -> Option<Value> {
+    document_of(operations(), version)
+}
+
+fn document_of(operations: Vec<Operation>, version: &str) -> Option<Value> {
     let (title, prefix) = match version {
         "v1" => ("PulseStream API, version 1", "/api/v1/"),
         "v2" => ("PulseStream API, version 2", "/api/v2/"),
@@ -34,7 +40,7 @@ pub fn document(version: &str) -> Option<Value> {
     let mut schemas = failure_schemas(version);
     let mut paths = Map::new();
     let of_service = |path: &str| version == "v1" && !path.starts_with("/api/");
-    for operation in operations() {
+    for operation in operations {
         if operation.path.starts_with(prefix) || of_service(operation.path) {
             let path = paths.entry(operation.path).or_insert_with(|| json!({}));
             path[operation.method.as_str().to_ascii_lowercase()] =

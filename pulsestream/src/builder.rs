@@ -372,6 +372,8 @@ impl Builder {
             .with_deletion_hook(Arc::new(EraseTenant {
                 events: stores.event_store.clone(),
                 documents: stores.document_store.clone(),
+                alerts: stores.alert_store.clone(),
+                outbox: stores.outbox.clone(),
             }));
         if let Some(keyring) = self.keyring {
             auth = auth.with_keyring(keyring);
@@ -386,6 +388,11 @@ impl Builder {
             auth = auth.with_reset_mailer(mailer);
         }
         let accounts = auth.open().await?;
+        if self.runs_background
+            && let Err(error) = accounts.resume_deletions().await
+        {
+            tracing::error!(%error, "tenants whose deletion was interrupted are not gone yet; the next start tries again");
+        }
         #[cfg(feature = "jwks")]
         let foreign = self
             .jwks

@@ -4,6 +4,7 @@
 mod asvs;
 mod dashboard;
 mod held;
+mod host_identity;
 mod isolation;
 mod limits;
 mod listener;

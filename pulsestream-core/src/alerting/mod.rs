@@ -9,6 +9,7 @@ mod codec;
 mod condition;
 pub mod delivery;
 pub mod engine;
+mod evaluated;
 mod explained;
 mod incident;
 mod kind;
@@ -34,6 +35,7 @@ pub use check::{
     MAX_NAME_BYTES, MAX_SEASON_WINDOWS, MAX_TEMPLATE_BYTES, MAX_WINDOW, MIN_WINDOW,
 };
 pub use condition::{Condition, Quantity, Term, ThresholdOp};
+pub use evaluated::rules_evaluated_at;
 pub use explained::RuleExplanation;
 pub use incident::OPERATIONAL_SERVICE;
 pub use kind::{AnomalyDirection, ChangeMode, RuleExpr, RuleKind};

@@ -340,7 +340,13 @@ impl AlertingProcessor {
     ) -> Result<()> {
         let revisions: BTreeMap<TenantId, u64> =
             self.parts.alerts.revisions(self.partition).await?.into_iter().collect();
+        let known = work.tenants.len() + work.unread.len();
         work.tenants.retain(|tenant, _| revisions.contains_key(tenant));
+        work.unread.retain(|tenant, _| revisions.contains_key(tenant));
+        // The state of a tenant that is gone leaves the checkpoint soon, whether events come or not.
+        if work.tenants.len() + work.unread.len() < known {
+            work.events_since_checkpoint = work.events_since_checkpoint.max(1);
+        }
         for (tenant, revision) in revisions {
             let known = work.tenants.get(&tenant);
             if known.is_some_and(|tenant_work| tenant_work.revision == revision) {

@@ -106,6 +106,9 @@ async fn advance(transaction: &mut Transaction<'_>, update: &CheckpointUpdate) -
 
 async fn apply(transaction: &mut Transaction<'_>, changes: &TenantAlertChanges) -> Result<()> {
     let tenant = changes.tenant;
+    if transaction.bytes(&keys::revision(tenant)).await?.is_none() {
+        return Ok(());
+    }
     let ids: HashSet<AlertId> = changes.alerts.iter().map(|change| change.transition.alert).collect();
     let mut needed = vec![keys::counts(tenant)];
     for id in &ids {

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use super::keys::alerting as keys;
 use super::keys::alerting::AlertIndex;
 use super::record::decode;
-use super::transaction::{Attempts, Transaction};
+use super::transaction::{Attempts, Transaction, delete_prefix};
 use super::{alert_commit, alert_documents as documents};
 use crate::alerting::{
     Alert, AlertAction, AlertState, Author, Channel, Routing, Rule, Silence, TimelineEntry,
@@ -393,6 +393,14 @@ impl AlertStore for KeyValueAlertStore {
 
     async fn commit(&self, commit: AlertCommit) -> Result<AlertCommitOutcome> {
         alert_commit::commit(&*self.0, &commit).await
+    }
+
+    async fn erase(&self, tenant: TenantId) -> Result<()> {
+        const OPERATION: &str = "alert_store.erase";
+        // First, and alone: from here on commits pass the tenant over, and those under way fail and are made again.
+        delete_prefix(&*self.0, OPERATION, keys::revision(tenant)).await?;
+        delete_prefix(&*self.0, OPERATION, keys::tenant(tenant)).await?;
+        Ok(())
     }
 }
 

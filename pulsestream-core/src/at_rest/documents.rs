@@ -6,13 +6,11 @@ use async_trait::async_trait;
 
 use super::keys::documents;
 use super::record::{decode, encode};
+use super::transaction::delete_prefix;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::TenantId;
 use crate::ports::document_store::{Document, DocumentStore};
 use crate::ports::key_value::{Commit, CommitOutcome, KeyValue, KeyValueExt};
-
-/// How many documents one commit deletes.
-const DELETED_AT_ONCE: usize = 1_000;
 
 /// Keeps documents in a [`KeyValue`] store.
 #[derive(Debug, Clone)]
@@ -53,18 +51,6 @@ impl DocumentStore for KeyValueDocumentStore {
     }
 
     async fn delete_documents(&self, tenant: TenantId) -> Result<u64> {
-        let mut deleted = 0;
-        loop {
-            let entries = self.store.prefix(documents::of_tenant(tenant), DELETED_AT_ONCE).await?;
-            if entries.is_empty() {
-                return Ok(deleted);
-            }
-            deleted += entries.len() as u64;
-            let mut commit = Commit::new();
-            for (key, _) in entries {
-                commit.delete(key);
-            }
-            self.commit(commit).await?;
-        }
+        delete_prefix(&*self.store, "document_store.delete", documents::of_tenant(tenant)).await
     }
 }

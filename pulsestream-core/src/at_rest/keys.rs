@@ -164,8 +164,13 @@ pub(crate) mod alerting {
     use crate::ports::event_store::Partition;
     use crate::time::Timestamp;
 
+    /// The start of everything of a tenant but its [`revision`].
+    pub(crate) fn tenant(tenant: TenantId) -> Vec<u8> {
+        [b"al/t/".as_slice(), &tenant.to_bytes(), b"/"].concat()
+    }
+
     fn of_tenant(tenant: TenantId, kind: u8, rest: &[&[u8]]) -> Vec<u8> {
-        [b"al/t/".as_slice(), &tenant.to_bytes(), b"/", &[kind, b'/'], &rest.concat()].concat()
+        [self::tenant(tenant).as_slice(), &[kind, b'/'], &rest.concat()].concat()
     }
 
     /// The start of the records of rules.
@@ -360,6 +365,11 @@ pub(crate) mod outbox {
     pub(crate) fn tenant_of_leases(key: &[u8]) -> Option<TenantId> {
         let rest = key.strip_prefix(all_leases().as_slice())?;
         Some(TenantId::from_bytes(rest.get(..16)?.try_into().ok()?))
+    }
+
+    /// The start of what is kept of a tenant in each way but the queue.
+    pub(crate) fn of_tenant(tenant: TenantId) -> [Vec<u8>; 6] {
+        [b'd', b'l', b'n', b'w', b'c', b'f'].map(|kind| key(kind, &[&tenant.to_bytes()]))
     }
 
     /// The leases of a channel.

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use super::keys::outbox as keys;
 use super::outbox_rows::{self, ChannelLeases, Row, RowLease};
 use super::record::decode;
-use super::transaction::{Attempts, Transaction};
+use super::transaction::{Attempts, Transaction, delete_prefix};
 use super::turns::Turns;
 use crate::alerting::{Delivery, DeliveryStatus};
 use crate::error::Result;
@@ -416,5 +416,30 @@ impl Outbox for KeyValueOutbox {
             }
         }
         Ok(pruned as u64)
+    }
+
+    async fn erase(&self, tenant: TenantId) -> Result<()> {
+        const OPERATION: &str = "outbox.erase";
+        let mut attempts = Attempts::in_turn(OPERATION, &self.turns);
+        loop {
+            let prefix = keys::created(tenant);
+            let places = self.range(prefix.clone(), prefix_end(&prefix), INDEX_PAGE, false).await?;
+            let ids: Vec<_> = places.iter().filter_map(|(key, _)| delivery_of(key)).collect();
+            if ids.is_empty() {
+                break;
+            }
+            let mut transaction = Transaction::new(&*self.store);
+            for id in &ids {
+                outbox_rows::remove(&mut transaction, tenant, *id).await?;
+            }
+            // A dispatcher that was faster changed a row, and its place in the queue with it.
+            if !transaction.commit().await? {
+                attempts.next().await?;
+            }
+        }
+        for prefix in keys::of_tenant(tenant) {
+            delete_prefix(&*self.store, OPERATION, prefix).await?;
+        }
+        Ok(())
     }
 }

@@ -117,7 +117,7 @@ pub(super) async fn replace(
     transaction.put(keys::delivery(tenant, id), after)
 }
 
-/// Removes a finished delivery with its log.
+/// Removes a delivery with its log.
 pub(super) async fn remove(
     transaction: &mut Transaction<'_>,
     tenant: TenantId,
@@ -125,6 +125,9 @@ pub(super) async fn remove(
 ) -> Result<()> {
     let Some(row) = read(transaction, tenant, id).await? else { return Ok(()) };
     transaction.delete(keys::created_at(tenant, row.delivery.created_at, id));
+    if let Some(at) = row.queued_for() {
+        transaction.delete(keys::queued(at, tenant, id));
+    }
     if let Some(at) = row.delivery.finished_at {
         transaction.delete(keys::finished_at(tenant, at, id));
     }

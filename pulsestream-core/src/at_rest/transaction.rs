@@ -8,10 +8,12 @@ use serde::de::DeserializeOwned;
 use super::record::{decode, encode};
 use super::turns::{Turn, Turns};
 use crate::error::{Error, ErrorKind, Result};
-use crate::ports::key_value::{Commit, CommitOutcome, KeyValue, Read, ReadResult};
+use crate::ports::key_value::{Commit, CommitOutcome, KeyValue, KeyValueExt, Read, ReadResult};
 
 /// How often a lost race is run again; each loss means that somebody else has made progress.
 const MAX_ATTEMPTS: usize = 64;
+/// How many entries one commit deletes.
+const DELETED_AT_ONCE: usize = 1_000;
 
 /// How often an operation is overtaken before it takes a turn.
 const PATIENCE: usize = 2;
@@ -49,6 +51,30 @@ impl<'a> Attempts<'a> {
             self.turn.insert(turns.join()).comes().await;
         }
         Ok(())
+    }
+}
+
+/// Deletes everything under a prefix, some at a time; nobody else writes there any more.
+pub(super) async fn delete_prefix(
+    store: &dyn KeyValue,
+    operation: &'static str,
+    prefix: Vec<u8>,
+) -> Result<u64> {
+    let mut deleted = 0;
+    loop {
+        let entries = store.prefix(prefix.clone(), DELETED_AT_ONCE).await?;
+        if entries.is_empty() {
+            return Ok(deleted);
+        }
+        deleted += entries.len() as u64;
+        let mut commit = Commit::new();
+        for (key, _) in entries {
+            commit.delete(key);
+        }
+        if store.commit(commit).await? != CommitOutcome::Committed {
+            let message = "the store refused a commit that expects nothing";
+            return Err(Error::new(ErrorKind::Internal, operation, message));
+        }
     }
 }
 

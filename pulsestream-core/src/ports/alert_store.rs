@@ -401,5 +401,15 @@ pub trait AlertStore: fmt::Debug + Send + Sync + 'static {
     /// - The same commit again answers `Replayed` and changes nothing (`commit_twice_is_once`): the stored sequence is one more than
     ///   `after_sequence`, and token and position are those of the commit.
     /// - After a crash either everything is there or nothing (`commit_is_atomic`).
+    /// - Changes of a tenant without any configuration are passed over: it was erased meanwhile (`erase_outlasts_commits`).
     async fn commit(&self, commit: AlertCommit) -> Result<AlertCommitOutcome>;
+
+    /// Deletes everything of a tenant that is gone for good: rules, channels, silences, routing, the log of changes, the revision, and alerts
+    /// with their timelines. Its deliveries go with [`Outbox::erase`](super::outbox::Outbox::erase), after this.
+    ///
+    /// # Contract
+    /// - Afterwards no method finds anything of it, and other tenants have what they had (`erase_leaves_nothing`).
+    /// - A commit that was prepared before brings nothing back (`erase_outlasts_commits`).
+    /// - It can be called again after a failure or a crash, and then finishes (`erase_leaves_nothing`).
+    async fn erase(&self, tenant: TenantId) -> Result<()>;
 }

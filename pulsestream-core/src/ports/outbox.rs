@@ -217,4 +217,12 @@ pub trait Outbox: fmt::Debug + Send + Sync + 'static {
     /// # Contract
     /// - Nothing else goes, and fewer than `limit` only when nothing is left (`outbox_prunes`).
     async fn prune(&self, tenant: TenantId, before: Timestamp, limit: usize) -> Result<u64>;
+
+    /// Deletes every delivery of a tenant that is gone for good, waiting ones too, with their logs.
+    ///
+    /// # Contract
+    /// - Afterwards no method finds anything of it, the leases that were held are lost, and other tenants have what they had
+    ///   (`outbox_erase_leaves_nothing`).
+    /// - It can be called again after a failure or a crash, and then finishes (`outbox_erase_leaves_nothing`).
+    async fn erase(&self, tenant: TenantId) -> Result<()>;
 }

@@ -1,10 +1,11 @@
 //! The commit of a processor: effects of events and its place in the log, together.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use pulsestream_core::alerting::{Alert, TimelineEntry};
 use pulsestream_core::error::{Error, ErrorKind, Result};
-use pulsestream_core::id::AlertId;
+use pulsestream_core::id::{AlertId, TenantId};
 use pulsestream_core::ports::alert_store::{
     AlertCommit, AlertCommitOutcome, CheckpointUpdate, TenantAlertChanges,
 };
@@ -14,7 +15,7 @@ use super::{alerts, partition_number, read_checkpoint, timeline};
 use crate::database::{Database, Scope, bound};
 use crate::error::Fault;
 use crate::outbox;
-use crate::wire::Param;
+use crate::wire::{Columns, Param};
 
 const OPERATION: &str = "alert_store.commit";
 
@@ -27,7 +28,8 @@ pub(super) async fn commit(database: &Arc<Database>, commit: AlertCommit) -> Res
                 if !advance(connection, &schema, &commit.checkpoint).await? {
                     return Ok(AlertCommitOutcome::Replayed);
                 }
-                for changes in &commit.changes {
+                let configured = configured(connection, &schema, &commit.changes).await?;
+                for changes in commit.changes.iter().filter(|changes| configured.contains(&changes.tenant)) {
                     apply(connection, &schema, changes).await?;
                 }
                 Ok(AlertCommitOutcome::Committed)
@@ -89,6 +91,25 @@ async fn advance(
     ]);
     bound(Arc::from(sql.replace("{schema}", schema)), &params).execute(connection).await?;
     Ok(true)
+}
+
+/// Returns the tenants with configuration among those of the changes; the others were erased meanwhile. The checkpoint is locked, and who
+/// erases waits for it.
+async fn configured(
+    connection: &mut PgConnection,
+    schema: &str,
+    changes: &[TenantAlertChanges],
+) -> Result<HashSet<TenantId>, Fault> {
+    if changes.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let sql = format!("select tenant_id from {schema}.revisions where tenant_id = any($1)");
+    let params = [Param::uuids(changes.iter().map(|changes| changes.tenant.as_u128()))];
+    let mut tenants = HashSet::new();
+    for row in bound(Arc::from(sql), &params).fetch_all(connection).await? {
+        tenants.insert(TenantId::from_u128(Columns::new(&row).uuid()?));
+    }
+    Ok(tenants)
 }
 
 async fn apply(

@@ -4,6 +4,7 @@ mod alerts;
 mod changes;
 mod commit;
 mod documents;
+mod erase;
 mod timeline;
 
 use std::sync::Arc;
@@ -345,6 +346,10 @@ impl AlertStore for PostgresAlertStore {
 
     async fn commit(&self, commit: AlertCommit) -> Result<AlertCommitOutcome> {
         commit::commit(&self.database, commit).await
+    }
+
+    async fn erase(&self, tenant: TenantId) -> Result<()> {
+        erase::erase(&self.database, tenant).await
     }
 }
 

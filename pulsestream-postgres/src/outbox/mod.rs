@@ -212,4 +212,27 @@ impl Outbox for PostgresOutbox {
             })
             .await
     }
+
+    async fn erase(&self, tenant: TenantId) -> Result<()> {
+        // Logs go with their deliveries, through the foreign key.
+        let sql: Arc<str> = Arc::from(format!(
+            "delete from {schema}.deliveries where tenant_id = $1 and delivery_id in \
+             (select delivery_id from {schema}.deliveries where tenant_id = $1 limit {CHUNK})",
+            schema = self.schema(),
+        ));
+        let params = [Param::uuid(tenant.as_u128())];
+        loop {
+            let (sql, params) = (sql.clone(), params.clone());
+            let gone = self
+                .database
+                .write("outbox.erase", Scope::Tenant(tenant), move |connection| {
+                    let statement = bound(sql.clone(), &params);
+                    Box::pin(async move { Ok(statement.execute(connection).await?.rows_affected()) })
+                })
+                .await?;
+            if gone == 0 {
+                return Ok(());
+            }
+        }
+    }
 }

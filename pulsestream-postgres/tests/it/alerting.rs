@@ -508,6 +508,8 @@ fn a_person_and_the_engine_do_not_undo_each_other() {
                 }],
             }
         };
+        let (routing, author) = (Routing::default(), Author::new("ann", at(0)));
+        store.put_routing(tenant, routing, PutMode::Always, &author).await.unwrap();
         store.commit(step(1)).await.unwrap();
         let people = {
             let store = store.clone();

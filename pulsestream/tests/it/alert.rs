@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use pulsestream::core::alerting::{
     Author, Channel, ChannelConfig, ChannelRef, NotificationKind, Rule, RuleExpression, RuleKind,
+    rules_evaluated_at,
 };
 use pulsestream::core::id::{ChannelId, RuleId};
 use pulsestream::core::ports::alert_store::{AlertQuery, PutMode};
@@ -76,6 +77,9 @@ async fn events_become_an_alert_and_a_notification() {
     assert_eq!(told.delivery.content.alerts[0].rule_name, "failing checkout");
     let alerts = ps.alert_store().alerts(shop.id(), &AlertQuery::default()).await.unwrap();
     assert_eq!(alerts.alerts.len(), 1);
+    let (coordinator, ttl) = (ps.coordinator(), ps.settings().alerting.lease_ttl);
+    let evaluated_at = rules_evaluated_at(&**coordinator, shop.id(), ttl).await.unwrap().unwrap();
+    assert!(evaluated_at <= ps.env().now() && evaluated_at.plus(ttl) >= ps.env().now());
     ps.close().await.unwrap();
     ps.close().await.unwrap();
 }

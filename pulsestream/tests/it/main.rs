@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic and tell what it passed over")]
 
 mod alert;
+mod erase;
 mod folder;
 #[cfg(feature = "jwks")]
 mod foreign;

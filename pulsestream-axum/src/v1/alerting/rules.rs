@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use pulsestream_core::FieldError;
-use pulsestream_core::alerting::{AlertSeverity, AlertingService, Rule};
+use pulsestream_core::alerting::{AlertSeverity, AlertingService, Rule, rules_evaluated_at};
 use pulsestream_core::id::{RuleId, TenantId};
 use pulsestream_core::ports::alert_store::{RuleActivity, RuleQuery};
 use pulsestream_core::text::Text;
@@ -133,7 +133,7 @@ struct RuleOut {
 }
 
 impl RuleOut {
-    fn new(rule: &Rule, activity: RuleActivity) -> Self {
+    fn new(rule: &Rule, activity: RuleActivity, evaluated_at: Option<Timestamp>) -> Self {
         Self {
             id: rule.id,
             name: rule.name.clone(),
@@ -145,7 +145,7 @@ impl RuleOut {
             evaluation_interval: rule.evaluation_interval.as_secs(),
             cooldown_minutes: rule.cooldown.as_secs() / 60,
             max_alerts_per_hour: rule.max_alerts_per_hour,
-            last_evaluated_at: None,
+            last_evaluated_at: evaluated_at.filter(|at| rule.is_active && *at > rule.updated_at),
             last_triggered_at: activity.last_fired_at,
             total_triggers: activity.total_fired,
             created_at: rule.created_at,
@@ -166,9 +166,11 @@ pub(super) async fn list(
         after: None,
     };
     let page = app.ps.alert_store().rules(tenant, &query).await?;
+    let evaluated_at = evaluated_at(&app, tenant).await?;
     let ids: Vec<_> = page.rules.iter().map(|rule| rule.id).collect();
     let activity = app.ps.alert_store().rule_activity(tenant, &ids).await?;
-    let rules = page.rules.iter().zip(activity).map(|(rule, activity)| RuleOut::new(rule, activity));
+    let rules =
+        page.rules.iter().zip(activity).map(|(rule, activity)| RuleOut::new(rule, activity, evaluated_at));
     Ok(axum::Json(RuleList {
         success: true,
         rules: rules.collect(),
@@ -216,7 +218,7 @@ pub(super) async fn get(
         notification_channels: channels::shown(&app, tenant, &rule).await?,
         notification_template: rule.annotations.get(MESSAGE).cloned(),
         updated_at: rule.updated_at,
-        rule: RuleOut::new(&rule, activity),
+        rule: RuleOut::new(&rule, activity, evaluated_at(&app, tenant).await?),
     };
     Ok(axum::Json(RuleFound { success: true, rule: detail }))
 }
@@ -258,6 +260,12 @@ pub(super) async fn delete(
     rules_of(&app, &caller).delete_rule(caller.tenant(), id).await?;
     channels::drop_unused(&app, &caller, id, &[]).await?;
     Ok(axum::Json(RuleDone { success: true, message: "the rule is deleted", rule_id: id }))
+}
+
+/// Returns when the rules of a tenant were evaluated last. A rule that is off, or was changed since, was not evaluated as it is.
+async fn evaluated_at(app: &App, tenant: TenantId) -> Answer<Option<Timestamp>> {
+    let ttl = app.settings().alerting.lease_ttl;
+    Ok(rules_evaluated_at(&**app.ps.coordinator(), tenant, ttl).await?)
 }
 
 /// Returns the service of rules: in this version a rule may name a channel before somebody configures it.

@@ -71,6 +71,12 @@ pub(super) fn routes(routes: &mut Routes) {
         .takes::<tenant::TenantV2In>()
         .gives::<tenant::TenantV2>(200);
     routes
+        .delete("/api/v2/tenant", Access::May(Action::DeleteTenant), tenant::delete)
+        .does("Deletes the tenant with everything it has: events, rules, alerts, deliveries, users, keys. It cannot be undone.")
+        .query::<tenant::DeleteTenantQuery>()
+        .gives_nothing(204)
+        .fails(&[409]);
+    routes
         .get("/api/v2/audit", Access::May(Action::ReadAudit), audit::list)
         .does("Lists what happened to accounts, keys and sessions, and who did it, the latest first.")
         .query::<audit::AuditListQuery>()

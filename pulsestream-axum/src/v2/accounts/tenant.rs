@@ -1,18 +1,20 @@
 //! `/api/v2/tenant` and `/api/v2/usage`.
 
 use axum::extract::State;
+use axum::http::StatusCode;
 use pulsestream_core::auth::{TenantProfile, TenantUpdate};
 use pulsestream_core::event::JsonObject;
 use pulsestream_core::id::TenantId;
 use pulsestream_core::query::{Bucket, CalendarUnit, TimeZoneName};
 use pulsestream_core::time::Timestamp;
+use pulsestream_core::{Error, ErrorKind};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::access::Caller;
 use crate::app::App;
 use crate::failure::Answer;
-use crate::input::Json;
+use crate::input::{Json, Query};
 
 /// A tenant.
 #[derive(Debug, Serialize, ToSchema)]
@@ -90,6 +92,30 @@ pub(super) async fn update(
     };
     let tenant = app.ps.accounts().update_tenant(&caller.principal, &update, &caller.origin).await?;
     Ok(axum::Json(tenant.into()))
+}
+
+/// Says that it is meant.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DeleteTenantQuery {
+    /// The slug of the tenant.
+    #[schema(min_length = 1, max_length = 100)]
+    confirm: String,
+}
+
+pub(super) async fn delete(
+    State(app): State<App>,
+    caller: Caller,
+    Query(query): Query<DeleteTenantQuery>,
+) -> Answer<StatusCode> {
+    let accounts = app.ps.accounts();
+    let tenant = accounts.tenant_profile(&caller.principal, &caller.origin).await?;
+    if tenant.slug != query.confirm {
+        let message = "`confirm` is not the slug of the tenant";
+        return Err(Error::new(ErrorKind::Conflict, "tenant.delete", message).into());
+    }
+    accounts.delete_tenant(&caller.principal, &caller.origin).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// What a tenant used of its quotas.

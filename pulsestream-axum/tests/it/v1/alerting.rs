@@ -1,5 +1,10 @@
 //! `/api/v1/alerting`.
 
+use std::time::Duration;
+
+use pulsestream::Builder;
+use pulsestream::core::ports::event_store::Partition;
+use pulsestream_axum::ApiConfig;
 use serde_json::{Value, json};
 
 use super::has_exactly;
@@ -244,4 +249,38 @@ async fn a_rule_fires_and_its_alert_is_resolved_by_hand() {
     has_exactly(&stats["recent_alerts"][0], "id title severity status triggered_at");
     let unknown = format!("{ALERTS}/00000000-0000-7000-8000-000000000000");
     assert_eq!(server.call("GET", &unknown, &shop.key, None).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_rule_tells_when_it_was_evaluated_last() {
+    let builder = Builder::default().without_background();
+    let server = Server::with(builder, ApiConfig::default()).await;
+    let shop = server.tenant("shop").await;
+    let condition = json!({"type": "count", "min_count": 1});
+    let rule = json!({"name": "r", "severity": "low", "condition": condition});
+    let made = server.call("POST", "/api/v1/alerting/rules", &shop.key, Some(&rule)).await.json();
+    let path = format!("/api/v1/alerting/rules/{}", made["rule_id"].as_str().unwrap());
+    let shown = async || {
+        let one =
+            server.call("GET", &path, &shop.key, None).await.json()["rule"]["last_evaluated_at"].clone();
+        let list =
+            server.call("GET", "/api/v1/alerting/rules?active_only=false", &shop.key, None).await.json();
+        assert_eq!(list["rules"][0]["last_evaluated_at"], one);
+        one
+    };
+    assert_eq!(shown().await, Value::Null, "nobody evaluates");
+    let tenant = shop.id.parse().unwrap();
+    let resource = format!("alerting/{}", Partition::of(tenant).number());
+    let ttl = server.ps.settings().alerting.lease_ttl;
+    let evaluate = async || drop(server.ps.coordinator().acquire(&resource, "a node", ttl).await.unwrap());
+    evaluate().await;
+    assert_eq!(shown().await, Value::Null, "not since it was made");
+    server.clock.advance(Duration::from_secs(10));
+    evaluate().await;
+    assert_eq!(shown().await, "2026-01-15T12:00:10Z");
+    server.clock.advance(Duration::from_secs(5));
+    assert_eq!(shown().await, "2026-01-15T12:00:10Z");
+    server.call("PUT", &path, &shop.key, Some(&json!({"is_active": false}))).await;
+    evaluate().await;
+    assert_eq!(shown().await, Value::Null, "it is off");
 }

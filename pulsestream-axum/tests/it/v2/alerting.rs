@@ -3,12 +3,12 @@
 use axum::body::Body;
 use axum::http::Request;
 use pulsestream::core::alerting::{
-    AlertChange, AlertState, Delivery, Fingerprint, NotificationContent, NotificationKind, Transition,
-    TransitionReason, alert_id,
+    AlertChange, AlertState, Author, Delivery, Fingerprint, NotificationContent, NotificationKind, Routing,
+    Transition, TransitionReason, alert_id,
 };
 use pulsestream::core::id::{AlertId, ChannelId, DeliveryId, RuleId, TenantId};
 use pulsestream::core::ports::alert_store::{
-    AlertCommit, AlertCommitOutcome, CheckpointUpdate, TenantAlertChanges,
+    AlertCommit, AlertCommitOutcome, CheckpointUpdate, PutMode, TenantAlertChanges,
 };
 use pulsestream::core::ports::event_store::{Partition, Position};
 use pulsestream::core::time::Timestamp;
@@ -196,6 +196,9 @@ async fn firing(server: &Server, shop: &Shop, number: u8) -> (AlertId, DeliveryI
     let changes =
         TenantAlertChanges { tenant, alerts: vec![change], timeline: Vec::new(), deliveries: vec![delivery] };
     let commit = AlertCommit { checkpoint, changes: vec![changes] };
+    // Commits pass over tenants without any configuration.
+    let (routing, author) = (Routing::default(), Author::server(at));
+    server.ps.alert_store().put_routing(tenant, routing, PutMode::Always, &author).await.unwrap();
     assert_eq!(server.ps.alert_store().commit(commit).await.unwrap(), AlertCommitOutcome::Committed);
     (alert, delivery_id)
 }

@@ -40,6 +40,7 @@ fn rich(probe: &Probe, after_sequence: u64, fencing_token: u64, number: u128) ->
 
 /// Who was replaced by another with a higher token changes nothing any more.
 pub(super) async fn commit_refuses_old_tokens(probe: Probe) {
+    probe.configured().await;
     let commit = |after, token, number| probe.commit_of(after, token, vec![firing(number)]);
     probe.store.commit(commit(0, 5, 1)).await.expect("the first");
     probe.refused_commit(commit(1, 4, 2), ErrorKind::Fenced).await;
@@ -69,6 +70,7 @@ pub(super) async fn commit_is_compare_and_set(probe: Probe) {
 
 /// A commit whose answer was lost is made again, and has happened once.
 pub(super) async fn commit_twice_is_once(probe: Probe) {
+    probe.configured().await;
     let commit = rich(&probe, 0, 3, 1);
     let outcome = probe.store.commit(commit.clone()).await.expect("the first");
     assert_eq!(outcome, AlertCommitOutcome::Committed);
@@ -86,8 +88,10 @@ pub(super) async fn commit_twice_is_once(probe: Probe) {
 
 /// A refused commit leaves nothing behind, of no tenant.
 pub(super) async fn commit_is_atomic(probe: Probe) {
+    probe.configured().await;
     probe.store.commit(rich(&probe, 0, 2, 1)).await.expect("the first");
     let stranger = probe.stranger();
+    stranger.configured().await;
     for (after, token, kind) in [(5, 2, ErrorKind::Conflict), (1, 1, ErrorKind::Fenced)] {
         let mut commit = rich(&probe, after, token, 2);
         commit.changes.extend(rich(&stranger, after, token, 3).changes);
@@ -103,7 +107,9 @@ pub(super) async fn commit_is_atomic(probe: Probe) {
 
 /// One commit changes alerts of several tenants, writes their timelines and fills the outbox.
 pub(super) async fn commit_makes_alerts_timelines_and_deliveries(probe: Probe) {
+    probe.configured().await;
     let stranger = probe.stranger();
+    stranger.configured().await;
     let mut commit = rich(&probe, 0, 1, 1);
     commit.changes[0].alerts.push(resolved(1, 20));
     commit.changes.extend(rich(&stranger, 0, 1, 2).changes);
@@ -143,6 +149,7 @@ pub(super) async fn commit_processors_are_apart(probe: Probe) {
 
 /// Of processes that all believe to be next one commits, whatever their number.
 pub(super) async fn commit_races_have_one_winner(probe: Probe) {
+    probe.configured().await;
     for round in 0..8_u64 {
         let wins = Arc::new(AtomicUsize::new(0));
         let committer = |number: u64| -> BoxFuture<'static, ()> {
@@ -172,6 +179,7 @@ pub(super) async fn commit_races_have_one_winner(probe: Probe) {
 
 /// A commit that returned is there, whole, after the store was closed and opened again.
 pub(super) async fn commit_survives_reopening(probe: Probe) {
+    probe.configured().await;
     probe.store.commit(rich(&probe, 0, 1, 1)).await.expect("commit succeeds");
     let expected = (probe.alert(1).await, probe.checkpoint().await);
     let Probe { harness, store, outbox, tenant } = probe;

@@ -14,6 +14,7 @@ mod alerts;
 mod changes;
 mod commit;
 mod documents;
+mod erase;
 mod probe;
 mod query;
 
@@ -62,5 +63,6 @@ super::suite! {
         commit: commit_refuses_old_tokens, commit_is_compare_and_set, commit_twice_is_once, commit_is_atomic,
             commit_makes_alerts_timelines_and_deliveries, commit_processors_are_apart, commit_races_have_one_winner,
             commit_survives_reopening;
+        erase: erase_leaves_nothing, erase_outlasts_commits;
     ]
 }

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use super::AlertStoreHarness;
 use crate::alerting::{
-    Alert, AlertChange, AlertSeverity, AlertState, Delivery, Fingerprint, Labels, NotificationContent,
-    NotificationKind, Rule, RuleKind, Transition, TransitionReason,
+    Alert, AlertChange, AlertSeverity, AlertState, Author, Delivery, Fingerprint, Labels,
+    NotificationContent, NotificationKind, Rule, RuleKind, Transition, TransitionReason,
 };
 use crate::id::{AlertId, ChannelId, DeliveryId, RuleId, TenantId};
 use crate::ports::alert_store::{
-    AlertCommit, AlertCommitOutcome, AlertQuery, AlertStore, CheckpointUpdate, TenantAlertChanges,
+    AlertCommit, AlertCommitOutcome, AlertQuery, AlertStore, CheckpointUpdate, PutMode, TenantAlertChanges,
 };
 use crate::ports::event_store::{Partition, Position};
 use crate::ports::outbox::Outbox;
@@ -45,13 +45,26 @@ impl Probe {
         Partition::of(self.tenant)
     }
 
+    /// Sees to it that the tenant has configuration: commits pass over those that have none.
+    pub(super) async fn configured(&self) -> &Self {
+        let routing = self.store.routing(self.tenant).await.expect("routing succeeds");
+        if routing.version == 0 {
+            let author = Author::new("ann", at(0));
+            self.store
+                .put_routing(self.tenant, routing, PutMode::Always, &author)
+                .await
+                .expect("put succeeds");
+        }
+        self
+    }
+
     /// Commits changes as the step of the processor `test` after `after_sequence`.
     pub(super) async fn commit(
         &self,
         after_sequence: u64,
         alerts: Vec<AlertChange>,
     ) -> crate::error::Result<AlertCommitOutcome> {
-        self.store.commit(self.commit_of(after_sequence, 1, alerts)).await
+        self.configured().await.store.commit(self.commit_of(after_sequence, 1, alerts)).await
     }
 
     /// Commits changes where nothing stands in the way.

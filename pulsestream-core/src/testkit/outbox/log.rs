@@ -3,7 +3,9 @@
 use super::probe::{Probe, delivered, failed, numbers};
 use crate::alerting::DeliveryStatus;
 use crate::id::{ChannelId, DeliveryId};
-use crate::ports::outbox::{DeliveryAttempt, DeliveryCounts, DeliveryQuery, Disposition, ReplaySelection};
+use crate::ports::outbox::{
+    DeliveryAttempt, DeliveryCounts, DeliveryQuery, Disposition, RecordOutcome, ReplaySelection,
+};
 use crate::testkit::alert_store::{at, delivery};
 use crate::time::TimeRange;
 
@@ -199,4 +201,40 @@ pub(super) async fn outbox_prunes(probe: Probe) {
     assert_eq!(probe.outbox.prune(probe.tenant, at(9_999), 9).await.expect("prune succeeds"), 1);
     assert_eq!(probe.replay(ReplaySelection::Dead { channel: None }, 50).await, 0);
     assert_eq!(numbers(&probe.lease("a", 20, 10).await), [4]);
+}
+
+/// Nothing is found of an erased tenant, whatever became of its deliveries; leases that were held are lost.
+pub(super) async fn outbox_erase_leaves_nothing(probe: Probe) {
+    let stranger = probe.stranger();
+    for of in [&probe, &stranger] {
+        of.enqueue(
+            (1..=4).map(|number| delivery(number, 1, 5 * i64::try_from(number).unwrap_or(0))).collect(),
+        )
+        .await;
+    }
+    let held = probe.lease("a", 5, 10).await;
+    assert_eq!(held.len(), 2, "one of each tenant");
+    for leased in &held {
+        assert_eq!(probe.record(leased, 6, Disposition::Delivered, None).await, RecordOutcome::Recorded);
+    }
+    let held = probe.lease("a", 10, 10).await;
+    for _ in 0..2 {
+        probe.outbox.erase(probe.tenant).await.expect("erase succeeds");
+        assert!(probe.listed(&DeliveryQuery::default()).await.is_empty());
+        assert_eq!(probe.counts().await, DeliveryCounts::default());
+        let id = DeliveryId::from_u128(1);
+        assert_eq!(probe.outbox.delivery(probe.tenant, id).await.expect("succeeds"), None);
+    }
+    for leased in &held {
+        let expected =
+            if leased.tenant == probe.tenant { RecordOutcome::LeaseLost } else { RecordOutcome::Recorded };
+        assert_eq!(probe.record(leased, 11, Disposition::Delivered, None).await, expected);
+    }
+    assert_eq!(stranger.listed(&DeliveryQuery::default()).await, [4, 3, 2, 1]);
+    let expected = DeliveryCounts { queued: 2, delivered: 2, ..DeliveryCounts::default() };
+    assert_eq!(stranger.counts().await, expected);
+    let left = probe.lease("b", 99, 10).await;
+    assert!(left.iter().all(|leased| leased.tenant == stranger.tenant), "{left:?}");
+    assert_eq!(left.len(), 2);
+    assert!(probe.outbox.next_due().await.expect("succeeds").is_some());
 }
