@@ -13,6 +13,7 @@ use crate::app::App;
 use crate::client;
 use crate::credentials::{self, Preference};
 use crate::failure::{Answer, Failure};
+use crate::places::Place;
 
 /// Who may call an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +91,7 @@ pub(crate) struct OperationIndex(pub(crate) usize);
 /// Lets a request pass to the handler when its caller may.
 pub(crate) async fn guard(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     let mut response = match guard.admit(request).await {
-        Ok(request) => next.run(request).await,
+        Ok((request, _working)) => next.run(request).await,
         Err(failure) => failure.into_response(),
     };
     response.extensions_mut().insert(OperationIndex(guard.index));
@@ -98,17 +99,19 @@ pub(crate) async fn guard(State(guard): State<Guard>, request: Request, next: Ne
 }
 
 impl Guard {
-    async fn admit(&self, request: Request) -> Answer<Request> {
+    /// Returns the request with its caller, and the place that its tenant takes while it is worked on.
+    async fn admit(&self, request: Request) -> Answer<(Request, Option<Place>)> {
         let action = match self.access {
-            Access::Open => return Ok(request),
+            Access::Open => return Ok((request, None)),
             Access::Metrics => {
                 self.app.admit_to_metrics(request.headers())?;
-                return Ok(request);
+                return Ok((request, None));
             }
             Access::May(action) | Access::MayWithTicket(action) => action,
         };
         let (mut parts, body) = request.into_parts();
         let caller = self.caller(&parts, action).await?;
+        let working = self.app.working.take(caller.tenant())?;
         tracing::Span::current().record("tenant", tracing::field::display(caller.tenant()));
         if self.app.config.accounts {
             self.app.ps.accounts().require(&caller.principal, action, &caller.origin).await?;
@@ -116,7 +119,7 @@ impl Guard {
             caller.principal.require(action)?;
         }
         parts.extensions.insert(caller);
-        Ok(Request::from_parts(parts, body))
+        Ok((Request::from_parts(parts, body), Some(working)))
     }
 
     async fn caller(&self, parts: &Parts, action: Action) -> Answer<Caller> {

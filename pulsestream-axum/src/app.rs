@@ -17,7 +17,7 @@ use crate::credentials;
 use crate::failure::{Answer, Failure};
 use crate::idempotency::Busy;
 use crate::limits::LimitCache;
-use crate::live::LiveConnections;
+use crate::places::Places;
 use crate::schema::Shapes;
 use crate::service::Health;
 use crate::telemetry::Telemetry;
@@ -36,7 +36,9 @@ pub(crate) struct Inner {
     pub(crate) telemetry: Telemetry,
     pub(crate) health: Health,
     pub(crate) busy: Busy,
-    pub(crate) live: LiveConnections,
+    pub(crate) live: Places,
+    /// Requests of tenants that are worked on.
+    pub(crate) working: Places,
     pub(crate) limits: LimitCache,
 }
 
@@ -60,7 +62,16 @@ impl App {
             telemetry: Telemetry::new(operations),
             health: Health::default(),
             busy: Busy::default(),
-            live: LiveConnections::new(http.max_live_connections, http.max_live_connections_per_tenant),
+            live: Places::new(
+                http.max_live_connections,
+                http.max_live_connections_per_tenant,
+                "there are as many live connections as there may be",
+            ),
+            working: Places::new(
+                http.max_concurrent_requests,
+                http.max_concurrent_requests_per_tenant,
+                "the server works on as many requests of this tenant as it may",
+            ),
             limits: LimitCache::default(),
             ps,
             config,

@@ -184,6 +184,9 @@ pub(crate) fn table(accounts: bool) -> Routes {
     crate::v1::routes(&mut routes, accounts);
     crate::v2::routes(&mut routes, accounts);
     crate::dashboard::routes(&mut routes);
+    if accounts {
+        crate::setup::routes(&mut routes);
+    }
     routes
 }
 

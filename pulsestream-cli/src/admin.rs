@@ -1,5 +1,6 @@
 //! The first tenant and its owner.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 
 use pulsestream::PulseStream;
@@ -34,6 +35,22 @@ pub(crate) async fn rotate_keys(args: AdminRotateKeysArgs) -> Result<ExitCode> {
     };
     println!("{said}");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints a link that makes the first administrator, when there is nobody yet.
+pub(crate) async fn offer_setup(ps: &PulseStream, listen: SocketAddr) -> Result<()> {
+    if let Some(setup) = ps.accounts().open_setup().await? {
+        // Nobody is at the address that stands for all.
+        let host = match listen.ip() {
+            IpAddr::V4(address) if address.is_unspecified() => IpAddr::from(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(address) if address.is_unspecified() => IpAddr::from(Ipv6Addr::LOCALHOST),
+            address => address,
+        };
+        let place = SocketAddr::new(host, listen.port());
+        println!("setup     http://{place}/setup#{}", setup.token.expose());
+        println!("          makes the first administrator; it works once, until {}", setup.expires_at);
+    }
+    Ok(())
 }
 
 /// Sees to it that the tenant and its owner exist, and prints what is shown only once.

@@ -37,6 +37,9 @@ pub(crate) async fn run(args: Box<ServeArgs>) -> Result<ExitCode> {
         admin::ensure(&ps, tenant, email, args.admin_password.as_deref()).await?;
     }
     let listener = listen(args.listen).await?;
+    if args.admin_tenant.is_none() {
+        admin::offer_setup(&ps, args.listen).await?;
+    }
     println!("store     {}", ps.url());
     println!("serving   http://{}", args.listen);
     println!("health    http://{}/health/ready", args.listen);

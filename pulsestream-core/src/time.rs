@@ -86,8 +86,49 @@ pub fn micros(span: Duration) -> i64 {
     i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
 }
 
+/// The longest text of a time in the years 0 to 9999: `2026-01-31T09:30:00.123456Z`.
+const TEXT_BYTES: usize = 27;
+
+impl Timestamp {
+    /// Writes the text of a time in the years 0 to 9999, without the machinery of formatting: answers have a time for each event.
+    fn write(self, buffer: &mut [u8; TEXT_BYTES]) -> Option<&str> {
+        fn digits(place: &mut [u8], mut number: u64) {
+            for digit in place.iter_mut().rev() {
+                *digit = b'0' + (number % 10) as u8;
+                number /= 10;
+            }
+        }
+        let seconds = self.as_seconds();
+        let (year, month, day) = civil_from_days(seconds.div_euclid(SECONDS_PER_DAY));
+        let year = u64::try_from(year).ok().filter(|year| *year <= 9_999)?;
+        let time = seconds.rem_euclid(SECONDS_PER_DAY).unsigned_abs();
+        let fraction = self.0.rem_euclid(MICROS_PER_SECOND).unsigned_abs();
+        *buffer = *b"0000-00-00T00:00:00.000000Z";
+        digits(&mut buffer[..4], year);
+        digits(&mut buffer[5..7], month.unsigned_abs());
+        digits(&mut buffer[8..10], day.unsigned_abs());
+        digits(&mut buffer[11..13], time / 3_600);
+        digits(&mut buffer[14..16], time / 60 % 60);
+        digits(&mut buffer[17..19], time % 60);
+        let end = if fraction == 0 {
+            19
+        } else if fraction.is_multiple_of(1_000) {
+            digits(&mut buffer[20..23], fraction / 1_000);
+            23
+        } else {
+            digits(&mut buffer[20..26], fraction);
+            26
+        };
+        buffer[end] = b'Z';
+        std::str::from_utf8(&buffer[..=end]).ok()
+    }
+}
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(text) = self.write(&mut [0; TEXT_BYTES]) {
+            return f.write_str(text);
+        }
         let seconds = self.as_seconds();
         let fraction = self.0.rem_euclid(MICROS_PER_SECOND);
         let (year, month, day) = civil_from_days(seconds.div_euclid(SECONDS_PER_DAY));
@@ -127,7 +168,10 @@ impl FromStr for Timestamp {
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        match self.write(&mut [0; TEXT_BYTES]) {
+            Some(text) => serializer.serialize_str(text),
+            None => serializer.collect_str(self),
+        }
     }
 }
 
@@ -363,6 +407,25 @@ mod tests {
             "9999-12-31T23:59:59.999999Z",
         ] {
             assert_eq!(text.parse::<Timestamp>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn every_time_is_written_as_it_is_read() {
+        let (first, last) = ("0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z");
+        let [first, last]: [i64; 2] =
+            [first, last].map(|text| text.parse::<Timestamp>().unwrap().as_micros());
+        let step = (last - first) / 9_973;
+        for number in 0..9_973 {
+            for round in [1, 1_000, 1_000_000] {
+                let at = Timestamp::from_micros((first + number * step) / round * round);
+                let text = at.to_string();
+                assert_eq!(text.parse::<Timestamp>().unwrap(), at, "{text}");
+                assert_eq!(serde_json::to_string(&at).unwrap(), format!("\"{text}\""));
+            }
+        }
+        for beyond in [last + 1, -62_167_219_200_000_001].map(Timestamp::from_micros) {
+            assert!(beyond.write(&mut [0; TEXT_BYTES]).is_none() && beyond.to_string().ends_with('Z'));
         }
     }
 

@@ -55,9 +55,17 @@ async fn host() -> (Server, Arc<Host>) {
 }
 
 fn is_of_accounts(path: &str) -> bool {
-    ["/api/v1/auth", "/api/v2/keys", "/api/v2/users", "/api/v2/tenant", "/api/v2/audit"]
-        .iter()
-        .any(|prefix| path.starts_with(prefix))
+    [
+        "/api/v1/auth",
+        "/api/v2/keys",
+        "/api/v2/users",
+        "/api/v2/tenant",
+        "/api/v2/audit",
+        "/api/v2/setup",
+        "/setup",
+    ]
+    .iter()
+    .any(|prefix| path.starts_with(prefix))
 }
 
 /// Makes one thing of each kind and returns the ids, by the names that paths have for them.

@@ -122,6 +122,32 @@ async fn with_held_store(settings: &str) -> (Server, Arc<HeldStore>) {
 }
 
 #[tokio::test]
+async fn one_tenant_cannot_take_the_place_of_the_others() {
+    let settings = r#"{"http": {"max_concurrent_requests": 8, "max_concurrent_requests_per_tenant": 3}}"#;
+    let (server, store) = with_held_store(settings).await;
+    let (loud, quiet) = (server.tenant("loud").await, server.tenant("quiet").await);
+    store.interceptor().hold();
+    let find = |shop: &Shop| {
+        let request =
+            Request::get("/api/v2/events").header("x-api-key", shop.key.strip_prefix("key:").unwrap());
+        send(server.router.clone(), request.body(Body::empty()).unwrap())
+    };
+    let mut held: Vec<_> = (0..3).map(|_| tokio::spawn(find(&loud))).collect();
+    store.interceptor().waiting(3).await;
+    for _ in 0..100 {
+        let refused = find(&loud).await;
+        assert_eq!((refused.status, refused.header("retry-after")), (StatusCode::SERVICE_UNAVAILABLE, "1"));
+    }
+    held.extend((0..3).map(|_| tokio::spawn(find(&quiet))));
+    store.interceptor().waiting(6).await;
+    store.interceptor().release();
+    for held in held {
+        assert_eq!(held.await.unwrap().status, 200);
+    }
+    assert_eq!(find(&loud).await.status, 200);
+}
+
+#[tokio::test]
 async fn requests_worked_on_have_a_largest_number() {
     let (server, store) = with_held_store(r#"{"http": {"max_concurrent_requests": 2}}"#).await;
     let shop = server.tenant("shop").await;
@@ -164,4 +190,46 @@ async fn questions_and_requests_end_in_time() {
     let refused = server.call("POST", "/api/v2/events", &shop.key, Some(&event)).await;
     assert_eq!((refused.status.as_u16(), refused.json()["code"].clone()), (504, json!("timeout")));
     assert_eq!(started.elapsed(), Duration::from_secs(5));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_times_too_many_batches_are_accepted_or_refused_and_what_is_accepted_is_stored() {
+    const EVENTS: usize = 20;
+    let settings = r#"{"http": {"max_concurrent_requests": 4}, "ingest": {"rate_limit_per_minute": 1000000, "rate_limit_burst": 1000000}}"#;
+    let (server, store) = with_held_store(settings).await;
+    let shop = server.tenant("shop").await;
+    let batch = |number: usize| {
+        let events: Vec<_> = (0..EVENTS)
+            .map(|event| json!({"id": format!("{number}-{event}"), "event_type": "order"}))
+            .collect();
+        let request = Request::post("/api/v2/events")
+            .header("x-api-key", shop.key.strip_prefix("key:").unwrap())
+            .header("content-type", "application/json");
+        send(server.router.clone(), request.body(Body::from(json!(events).to_string())).unwrap())
+    };
+    let (mut offered, mut accepted, mut refused) = (0, 0, 0);
+    for _ in 0..50 {
+        store.interceptor().hold();
+        let sent: Vec<_> = (0..20).map(|number| tokio::spawn(batch(offered + number))).collect();
+        offered += sent.len();
+        store.interceptor().waiting(4).await;
+        store.interceptor().release();
+        for answer in sent {
+            let answer = answer.await.unwrap();
+            match answer.status.as_u16() {
+                200 => accepted += 1,
+                429 | 503 => {
+                    assert!(!answer.header("retry-after").is_empty());
+                    refused += 1;
+                }
+                status => panic!("{status}: {}", answer.text()),
+            }
+        }
+    }
+    assert_eq!(accepted + refused, offered);
+    assert!(accepted >= 200 && refused > 0, "{accepted} accepted, {refused} refused");
+    let stored = server.call("GET", "/api/v2/events?count=true&limit=1", &shop.key, None).await.json();
+    assert_eq!(stored["total"], accepted * EVENTS, "{stored}");
+    let metrics = server.get("/metrics").await.text();
+    assert!(metrics.contains("http_in_flight_requests 1\n"), "only this one: {metrics}");
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod asvs;
+mod contract;
 mod dashboard;
 mod held;
 mod host_identity;

@@ -10,4 +10,5 @@ mod files;
 mod identity;
 mod program;
 mod server;
+mod setup;
 mod stop;

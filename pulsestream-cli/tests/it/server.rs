@@ -15,6 +15,8 @@ const DEADLINE: Duration = Duration::from_secs(10);
 pub(crate) struct Server {
     pub(crate) process: Child,
     address: String,
+    /// What it printed before it served.
+    pub(crate) printed: Vec<String>,
 }
 
 impl Server {
@@ -25,10 +27,14 @@ impl Server {
         let serve = ["serve", "--store", path(folder), "--listen", &address, "--rate-limit", "off"];
         let mut command = command(&[&serve[..], flags].concat());
         let process = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let mut server = Self { process, address };
-        let mut lines = BufReader::new(server.process.stdout.take().unwrap()).lines();
-        assert!(lines.any(|line| line.unwrap().starts_with("health")), "it says where it listens");
-        server
+        let mut server = Self { process, address, printed: Vec::new() };
+        for line in BufReader::new(server.process.stdout.take().unwrap()).lines() {
+            server.printed.push(line.unwrap());
+            if server.printed.last().is_some_and(|line| line.starts_with("health")) {
+                return server;
+            }
+        }
+        panic!("it ended before it served: {:?}", server.printed)
     }
 
     pub(crate) fn address(&self) -> &str {

@@ -36,9 +36,9 @@ pub use password::MAX_PASSWORD_BYTES;
 pub use permission::{Action, Role, Scope, Scopes};
 pub use policy::MAX_PASSWORD_CHARS;
 pub use request::{
-    ApiKeyInfo, ChangePassword, ConfirmReset, CreateApiKey, EnsureAdmin, EnsuredAdmin, Login, NewApiKey,
-    ProfileUpdate, RegisterTenant, RegisterUser, RegisteredTenant, TenantProfile, TenantUpdate, Ticket,
-    Tokens, UserList, UserProfile,
+    ApiKeyInfo, ChangePassword, CompleteSetup, ConfirmReset, CreateApiKey, EnsureAdmin, EnsuredAdmin, Login,
+    NewApiKey, ProfileUpdate, RegisterTenant, RegisterUser, RegisteredTenant, SetupToken, TenantProfile,
+    TenantUpdate, Ticket, Tokens, UserList, UserProfile,
 };
 pub use secret::{Digest256, Secret, SecretBytes, secret_at_rest};
 pub use service::{AuthService, AuthServiceBuilder, KeyRotation, ResetMail, ResetMailer, TenantDeletionHook};

@@ -1,4 +1,4 @@
-//! Opaque tokens: refresh tokens and password-reset tokens.
+//! Opaque tokens: refresh tokens, password-reset tokens, and those of the first administrator.
 //!
 //! `<prefix><base64url(tenant 16 bytes | id 16 bytes | secret 32 bytes)>`. The secret has 256 random bits; at rest there is
 //! only its SHA-256, which is enough for a secret of that size (ASVS 5 section 6.5.2).
@@ -21,6 +21,8 @@ pub(crate) enum OpaqueUse {
     Refresh,
     /// Sets a new password.
     PasswordReset,
+    /// Makes the first administrator.
+    Setup,
 }
 
 impl OpaqueUse {
@@ -28,6 +30,7 @@ impl OpaqueUse {
         match self {
             Self::Refresh => "psr_",
             Self::PasswordReset => "psp_",
+            Self::Setup => "pss_",
         }
     }
 }

@@ -355,6 +355,32 @@ pub struct EnsureAdmin {
     pub password: Option<Secret>,
 }
 
+/// A link that makes the first administrator.
+#[derive(Debug, Clone)]
+pub struct SetupToken {
+    /// What [`CompleteSetup`] takes; it is shown this once.
+    pub token: Secret,
+    /// When it ends.
+    pub expires_at: Timestamp,
+}
+
+/// Makes the first administrator.
+#[derive(Debug, Clone)]
+pub struct CompleteSetup {
+    /// The token of the link.
+    pub token: Secret,
+    /// Name of the tenant.
+    pub tenant_name: String,
+    /// Slug of the tenant.
+    pub tenant_slug: String,
+    /// E-mail address of its owner.
+    pub email: String,
+    /// Full name of the owner.
+    pub full_name: String,
+    /// Password of the owner.
+    pub password: Secret,
+}
+
 /// What [`EnsureAdmin`] led to.
 #[derive(Debug, Clone)]
 pub enum EnsuredAdmin {

@@ -268,6 +268,8 @@ pub struct HttpSettings {
     pub request_timeout: Duration,
     /// Most requests worked on at the same time; health checks always pass. 1,024.
     pub max_concurrent_requests: usize,
+    /// The same, of one tenant, so that others get in however many one sends; 512.
+    pub max_concurrent_requests_per_tenant: usize,
     /// Most live connections, which are WebSockets and event streams; 10,000.
     pub max_live_connections: usize,
     /// The same, of one tenant; 1,000.
@@ -302,6 +304,7 @@ impl Default for HttpSettings {
             body_timeout: 30 * second,
             request_timeout: 35 * second,
             max_concurrent_requests: 1_024,
+            max_concurrent_requests_per_tenant: 512,
             max_live_connections: 10_000,
             max_live_connections_per_tenant: 1_000,
             dashboard_max_age: 5 * second,
@@ -379,6 +382,8 @@ impl Settings {
         ranges.number("/http/max_inflate_ratio", http.max_inflate_ratio, 1, 10_000);
         ranges.number("/http/max_body_memory_bytes", http.max_body_memory_bytes, 1, 1 << 40);
         ranges.number("/http/max_concurrent_requests", http.max_concurrent_requests, 1, 1_000_000);
+        let of_tenant = http.max_concurrent_requests_per_tenant;
+        ranges.number("/http/max_concurrent_requests_per_tenant", of_tenant, 1, 1_000_000);
         ranges.number("/http/max_live_connections", http.max_live_connections, 0, 1_000_000);
         let of_tenant = http.max_live_connections_per_tenant;
         ranges.number("/http/max_live_connections_per_tenant", of_tenant, 0, 1_000_000);

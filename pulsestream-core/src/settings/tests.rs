@@ -27,6 +27,7 @@ fn defaults_are_valid_and_are_those_of_the_documentation() {
         "http": {
             "max_body_bytes": 20_971_520, "max_inflate_ratio": 100, "max_body_memory_bytes": 268_435_456,
             "body_timeout": "30s", "request_timeout": "35s", "max_concurrent_requests": 1_024,
+            "max_concurrent_requests_per_tenant": 512,
             "max_live_connections": 10_000, "max_live_connections_per_tenant": 1_000, "dashboard_max_age": "5s",
             "max_connections": 10_000, "header_timeout": "30s", "max_headers": 100, "max_header_bytes": 65_536,
             "write_timeout": "30s", "drain_timeout": "10s"
@@ -146,6 +147,12 @@ fn ranges_at_the_edge() {
         (
             "http",
             "max_concurrent_requests",
+            vec![json!(1), json!(1_000_000)],
+            vec![json!(0), json!(1_000_001)],
+        ),
+        (
+            "http",
+            "max_concurrent_requests_per_tenant",
             vec![json!(1), json!(1_000_000)],
             vec![json!(0), json!(1_000_001)],
         ),

@@ -168,7 +168,8 @@ async fn accounts(postgres: &Postgres, tenant: TenantId) {
     let everything = PurgeOptions { sessions_before: at(1_000), audit_before: at(1_000), limit: 10 };
     let document = || Document { body: "{}".into(), updated_at: at(1) };
     let user = || vec![IdentityWrite::PutUser(Box::new(user_record()))];
-    let keyring = KeyringRecord { version: 0, keyring: Keyring::generate(&Env::system()).unwrap() };
+    let keyring =
+        KeyringRecord { version: 0, keyring: Keyring::generate(&Env::system()).unwrap(), setups: Vec::new() };
     drop_each![
         accounts.tenant(tenant),
         accounts.tenant_by_slug("dropped"),

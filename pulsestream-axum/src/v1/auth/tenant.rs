@@ -5,7 +5,6 @@ use pulsestream_core::auth::{RegisterTenant, TenantProfile, TenantUpdate};
 use pulsestream_core::event::JsonObject;
 use pulsestream_core::id::{TenantId, UserId};
 use pulsestream_core::query::{Bucket, CalendarUnit, TimeZoneName};
-use pulsestream_core::time::TimeRange;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -151,7 +150,7 @@ pub(super) async fn regenerate_key(State(app): State<App>, caller: Caller) -> An
 async fn show(app: &App, profile: TenantProfile) -> Answer<axum::Json<TenantOut>> {
     let now = app.ps.env().now();
     let month = Bucket::Calendar { unit: CalendarUnit::Month, time_zone: TimeZoneName::utc() };
-    let this_month = TimeRange::new(month.start_of(now), pulsestream_core::time::Timestamp::MAX);
+    let this_month = month.range_from(month.start_of(now));
     let (counted, last, limits) = tokio::try_join!(
         app.counted(profile.id, this_month),
         app.last_event_at(profile.id),

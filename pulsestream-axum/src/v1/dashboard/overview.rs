@@ -65,10 +65,10 @@ pub(super) async fn overview(State(app): State<App>, caller: Caller) -> Answer<R
 /// Sums a tenant up.
 pub(super) async fn overview_of(app: &App, tenant: TenantId) -> Answer<Overview> {
     let now = app.ps.env().now();
-    let since = |start: Timestamp| TimeRange::new(start, Timestamp::MAX);
+    let today = TimeRange::new(now.floor(DAY), now.floor(DAY).plus(DAY));
     let (total, today, hour, day, last, response_time, active, rules) = tokio::try_join!(
         app.counted(tenant, TimeRange::ALL),
-        app.counted(tenant, since(now.floor(DAY))),
+        app.counted(tenant, today),
         app.counted(tenant, app.last(HOUR)),
         app.counted(tenant, app.last(DAY)),
         app.last_event_at(tenant),

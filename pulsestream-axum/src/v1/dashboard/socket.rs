@@ -46,7 +46,7 @@ pub(super) async fn connect(
         )
     })?;
     let tenant = caller.tenant();
-    let connected = app.live.connect(tenant)?;
+    let connected = app.live.take(tenant)?;
     let subscription = app.ps.tenant(tenant).live().await?;
     let standing = Standing::new(app.clone(), caller, Action::ReadEvents, &parts.headers);
     let session = Session { app, tenant, standing, following: Following::default() };

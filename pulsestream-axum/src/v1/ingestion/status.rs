@@ -37,12 +37,13 @@ pub(crate) struct Stats {
 
 pub(super) async fn stats(State(app): State<App>, caller: Caller) -> Answer<axum::Json<Stats>> {
     let (tenant, now) = (caller.tenant(), app.ps.env().now());
-    let since = |start: Timestamp| TimeRange::new(start, Timestamp::MAX);
+    // The whole of the present day, hour or minute: an event may be a little ahead of our clock.
+    let present = |unit: Duration| TimeRange::new(now.floor(unit), now.floor(unit).plus(unit));
     let (total, today, hour, minute, day, last, waiting) = tokio::try_join!(
         app.counted(tenant, TimeRange::ALL),
-        app.counted(tenant, since(now.floor(DAY))),
-        app.counted(tenant, since(now.floor(HOUR))),
-        app.counted(tenant, since(now.floor(MINUTE))),
+        app.counted(tenant, present(DAY)),
+        app.counted(tenant, present(HOUR)),
+        app.counted(tenant, present(MINUTE)),
         app.counted(tenant, app.last(DAY)),
         app.last_event_at(tenant),
         app.waiting_events(),

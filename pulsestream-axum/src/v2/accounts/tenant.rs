@@ -114,7 +114,13 @@ pub(super) async fn delete(
         let message = "`confirm` is not the slug of the tenant";
         return Err(Error::new(ErrorKind::Conflict, "tenant.delete", message).into());
     }
-    accounts.delete_tenant(&caller.principal, &caller.origin).await?;
+    let accounts = accounts.clone();
+    // On its own: what was begun goes on when the caller goes away or the time of the request is over.
+    let deletion =
+        tokio::spawn(async move { accounts.delete_tenant(&caller.principal, &caller.origin).await });
+    deletion.await.map_err(|error| {
+        Error::new(ErrorKind::Internal, "tenant.delete", "the deletion panicked").with_source(error)
+    })??;
     Ok(StatusCode::NO_CONTENT)
 }
 

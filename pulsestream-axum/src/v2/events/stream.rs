@@ -18,7 +18,8 @@ use crate::access::Caller;
 use crate::app::App;
 use crate::failure::{Answer, Failure};
 use crate::input::Query;
-use crate::live::{Connected, RECHECK, Standing};
+use crate::live::{RECHECK, Standing};
+use crate::places::Place;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// How often a comment is sent when there is nothing else to send.
@@ -58,7 +59,7 @@ pub(super) async fn stream(
     let filter = super::filter(query.filter.as_deref(), "/filter");
     let filter = filter.map_err(|field| Failure::invalid_query(vec![field]))?.unwrap_or_default();
     let resume = last_event_id(&headers)?;
-    let connection = app.live.connect(caller.tenant())?;
+    let connection = app.live.take(caller.tenant())?;
     let partition = Partition::of(caller.tenant());
     let position = match resume {
         Some(position) => position,
@@ -96,7 +97,7 @@ struct Follower {
     partition: Partition,
     position: Position,
     pending: VecDeque<TailedEvent>,
-    _connection: Connected,
+    _connection: Place,
 }
 
 impl Follower {

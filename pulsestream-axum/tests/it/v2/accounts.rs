@@ -110,3 +110,22 @@ async fn the_audit_log_is_read_by_pages_and_by_its_own_tenant() {
     let theirs = server.call("GET", "/api/v2/audit", &foreign, None).await.json();
     assert!(theirs["entries"].as_array().unwrap().iter().all(|entry| !all.contains(&entry["id"])));
 }
+
+#[tokio::test]
+async fn an_owner_who_means_it_deletes_the_tenant() {
+    let (server, own, other) = shops().await;
+    let owner = server.owner(&own).await;
+    let delete = async |credential: &str, confirm: &str| {
+        let path = format!("/api/v2/tenant?confirm={confirm}");
+        server.call("DELETE", &path, credential, None).await.status.as_u16()
+    };
+    assert_eq!(delete(&own.key, &own.slug).await, 403, "a key cannot");
+    assert_eq!(delete(&owner, "").await, 422);
+    assert_eq!(delete(&owner, &other.slug).await, 409);
+    assert_eq!(server.call("GET", "/api/v2/tenant", &owner, None).await.status, 200);
+    assert_eq!(delete(&owner, &own.slug).await, 204);
+    for credential in [&owner, &own.key] {
+        assert_eq!(server.call("GET", "/api/v2/events", credential, None).await.status, 401);
+    }
+    assert_eq!(server.call("GET", "/api/v2/events", &other.key, None).await.status, 200);
+}

@@ -4,17 +4,27 @@ use super::users::NewUser;
 use super::{AuthService, conflict_error};
 use crate::auth::permission::{Action, Role};
 use crate::auth::request::{EnsureAdmin, EnsuredAdmin, RegisterTenant};
+use crate::auth::secret::Secret;
 use crate::auth::validate::Checks;
 use crate::error::Result;
 use crate::id::TenantId;
 use crate::ports::auth::{Origin, Principal};
 use crate::ports::identity::{
     AuditAction, AuditQuery, AuditRecord, IdentityConflict, IdentityOutcome, IdentityWrite, PurgeOptions,
-    TenantRecord, UserLookup,
+    TenantRecord, UserLookup, UserRecord,
 };
 
 /// The most audit entries of one page.
 const MAX_AUDIT_PAGE: usize = 1_000;
+
+/// An administrator in the making.
+pub(super) struct AdminDraft {
+    tenant: TenantRecord,
+    owner: UserRecord,
+    temporary_password: Option<Secret>,
+    api_key: Option<Secret>,
+    writes: Vec<IdentityWrite>,
+}
 
 impl AuthService {
     /// Sees to it that a tenant exists and has this owner; both are made when absent, and nothing is changed when present.
@@ -33,7 +43,8 @@ impl AuthService {
                     return Ok(EnsuredAdmin::Exists { tenant: tenant.clone().into(), user: user.into() });
                 }
             }
-            match self.try_create_admin(OPERATION, request, tenant).await? {
+            let draft = self.draft_admin(OPERATION, request, tenant, &Origin::default()).await?;
+            match self.commit_admin(draft).await? {
                 Ok(created) => return Ok(created),
                 // Another node was first: look again.
                 Err(IdentityConflict::Slug | IdentityConflict::Email | IdentityConflict::Version) => {}
@@ -42,12 +53,14 @@ impl AuthService {
         }
     }
 
-    async fn try_create_admin(
+    /// Checks what an administrator is made of; nothing is stored yet.
+    pub(super) async fn draft_admin(
         &self,
         operation: &'static str,
         request: &EnsureAdmin,
         existing: Option<TenantRecord>,
-    ) -> Result<std::result::Result<EnsuredAdmin, IdentityConflict>> {
+        origin: &Origin,
+    ) -> Result<AdminDraft> {
         let mut writes = Vec::new();
         let mut api_key = None;
         let tenant = match existing {
@@ -95,15 +108,23 @@ impl AuthService {
             password_expires_at: made_up.as_ref().map(|_| now.plus(self.0.settings.temporary_password_ttl)),
         })?;
         let target = Some(format!("user:{}", owner.id));
-        let origin = Origin::default();
         writes.push(IdentityWrite::PutUser(Box::new(owner.clone())));
-        let entry = self.audit_by(AuditAction::UserCreated, "operator".to_owned(), target, &origin)?;
+        let entry = self.audit_by(AuditAction::UserCreated, "operator".to_owned(), target, origin)?;
         writes.push(IdentityWrite::Audit(AuditRecord { detail: Some("role:owner".to_owned()), ..entry }));
+        Ok(AdminDraft { tenant, owner, temporary_password: made_up, api_key, writes })
+    }
+
+    /// Stores an administrator that was drafted.
+    pub(super) async fn commit_admin(
+        &self,
+        draft: AdminDraft,
+    ) -> Result<std::result::Result<EnsuredAdmin, IdentityConflict>> {
+        let AdminDraft { tenant, owner, temporary_password, api_key, writes } = draft;
         Ok(match self.0.store.commit(tenant.id, writes).await? {
             IdentityOutcome::Committed => Ok(EnsuredAdmin::Created {
                 tenant: tenant.into(),
                 owner: owner.into(),
-                temporary_password: made_up,
+                temporary_password,
                 api_key,
             }),
             IdentityOutcome::Conflict(conflict) => Err(conflict),

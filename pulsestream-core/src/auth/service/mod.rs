@@ -6,6 +6,7 @@ mod builder;
 mod passwords;
 mod ring;
 mod sessions;
+mod setup;
 mod tenants;
 mod users;
 mod verify;

@@ -67,6 +67,11 @@ impl Ring {
         Ok(Self { loaded, stored, shared: store.capabilities().shared })
     }
 
+    /// Whether the store keeps the secrets.
+    pub(super) fn is_stored(&self) -> bool {
+        self.stored
+    }
+
     pub(super) fn codec(&self) -> Arc<TokenCodec> {
         self.loaded.read().unwrap_or_else(PoisonError::into_inner).codec.clone()
     }
@@ -158,7 +163,10 @@ async fn load_or_make(env: &Env, store: &dyn IdentityStore) -> Result<Keyring> {
         return Ok(record.keyring);
     }
     let keyring = Keyring::generate(env)?;
-    match store.put_keyring(&KeyringRecord { version: 0, keyring: keyring.clone() }).await? {
+    match store
+        .put_keyring(&KeyringRecord { version: 0, keyring: keyring.clone(), setups: Vec::new() })
+        .await?
+    {
         IdentityOutcome::Committed => Ok(keyring),
         // Another node was first: its secrets are everybody's.
         IdentityOutcome::Conflict(_) => store

@@ -12,8 +12,8 @@ use crate::id::{ApiKeyId, AuditId, SessionId, TenantId, UserId};
 use crate::time::Timestamp;
 pub use audit::{AuditAction, AuditRecord};
 pub use record::{
-    ApiKeyRecord, KeyringRecord, PendingReset, SessionEnd, SessionRecord, SpentToken, TenantRecord,
-    TenantStatus, UserActivity, UserRecord, unique_form,
+    ApiKeyRecord, KeyringRecord, PendingReset, PendingSetup, SessionEnd, SessionRecord, SpentToken,
+    TenantRecord, TenantStatus, UserActivity, UserRecord, unique_form,
 };
 
 /// How to find a user.

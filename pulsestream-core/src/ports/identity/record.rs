@@ -214,4 +214,16 @@ pub struct KeyringRecord {
     pub version: u64,
     /// The secrets.
     pub keyring: Keyring,
+    /// Links that make the first administrator, and were not used yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub setups: Vec<PendingSetup>,
+}
+
+/// A link that makes the first administrator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingSetup {
+    /// Digest of its token.
+    pub digest: Digest256,
+    /// When it ends.
+    pub expires_at: Timestamp,
 }

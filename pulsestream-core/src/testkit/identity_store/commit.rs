@@ -174,7 +174,7 @@ pub(super) async fn identity_keyring_is_guarded(probe: Probe) {
     assert_eq!(probe.store.keyring().await.expect("succeeds"), None);
     let key = SigningKey { kid: "one".into(), secret: SecretBytes::new([1; 32]), verify_until: Some(at(1)) };
     let keyring = Keyring { keys: vec![key], pepper: SecretBytes::new([2; 32]) };
-    let record = |version| KeyringRecord { version, keyring: keyring.clone() };
+    let record = |version| KeyringRecord { version, keyring: keyring.clone(), setups: Vec::new() };
     let put = |version| {
         let (store, record) = (probe.store.clone(), record(version));
         async move { store.put_keyring(&record).await.expect("succeeds") }

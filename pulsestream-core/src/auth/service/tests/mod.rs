@@ -7,6 +7,7 @@ mod passwords;
 mod permissions;
 mod secrets;
 mod sessions;
+mod setup;
 mod tenants;
 
 use std::fmt;
