@@ -124,6 +124,7 @@ async fn alerting(postgres: &Postgres, tenant: TenantId) {
         alerts.delete_channel(tenant, ChannelId::from_u128(1), &author),
         alerts.delete_silence(tenant, SilenceId::from_u128(1), &author),
         alerts.prune_changes(tenant, at(100), 10),
+        alerts.erase(tenant),
     ];
 }
 
@@ -159,6 +160,7 @@ async fn deliveries(postgres: &Postgres, tenant: TenantId) {
         outbox.counts(tenant),
         outbox.replay(tenant, &ReplaySelection::Dead { channel: None }, at(60)),
         outbox.prune(tenant, at(100), 10),
+        outbox.erase(tenant),
     ];
 }
 
