@@ -9,11 +9,12 @@ use pulsestream_core::auth::{EnsureAdmin, EnsuredAdmin, KeyRotation, Secret};
 
 use crate::args::{AdminCreateArgs, AdminRotateKeysArgs};
 use crate::open;
+use crate::settings::ProgramSettings;
 
 /// Runs `pulsestream admin create`.
 pub(crate) async fn create(args: AdminCreateArgs) -> Result<ExitCode> {
-    let settings = open::settings(args.store.config.as_deref())?;
-    let ps = open::open(&args.store, PulseStream::builder().without_background(), settings).await?;
+    let settings = ProgramSettings::read(args.store.config.as_deref())?;
+    let ps = open::open(&args.store, PulseStream::builder().without_background(), &settings).await?;
     let outcome = ensure(&ps, &args.tenant, &args.email, args.password.as_deref()).await;
     ps.close().await?;
     outcome?;
@@ -22,8 +23,8 @@ pub(crate) async fn create(args: AdminCreateArgs) -> Result<ExitCode> {
 
 /// Runs `pulsestream admin rotate-keys`.
 pub(crate) async fn rotate_keys(args: AdminRotateKeysArgs) -> Result<ExitCode> {
-    let settings = open::settings(args.store.config.as_deref())?;
-    let ps = open::open(&args.store, PulseStream::builder().without_background(), settings).await?;
+    let settings = ProgramSettings::read(args.store.config.as_deref())?;
+    let ps = open::open(&args.store, PulseStream::builder().without_background(), &settings).await?;
     let rotation = if args.immediately { KeyRotation::Immediate } else { KeyRotation::Graceful };
     let outcome = ps.accounts().rotate_signing_key(rotation).await;
     ps.close().await?;

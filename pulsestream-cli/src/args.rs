@@ -54,6 +54,15 @@ pub(crate) enum Command {
     Backup(BackupArgs),
     /// Verifies every checksum of a store and shows what it holds.
     Doctor(DoctorArgs),
+    /// Prints every setting with its value, in the form of a settings file; checks one that is given.
+    Settings(SettingsArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SettingsArgs {
+    /// Settings in JSON; what is absent there has its default.
+    #[arg(long, env = "PULSESTREAM_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
 }
 
 /// Where the data is.
@@ -68,7 +77,7 @@ pub(crate) struct StoreArgs {
     /// What the keys in that Redis start with; applications that share a Redis need one each.
     #[arg(long, env = "PULSESTREAM_REDIS_PREFIX", value_name = "NAME", requires = "redis")]
     pub redis_prefix: Option<String>,
-    /// Settings in JSON; flags win over the file.
+    /// Settings in JSON, for which `pulsestream settings` prints a pattern; flags win over the file.
     #[arg(long, env = "PULSESTREAM_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
 }

@@ -65,6 +65,12 @@ fn parse_role(text: &str) -> std::result::Result<(String, Role), String> {
 }
 
 impl IdentityArgs {
+    /// Keeps people from registering tenants beside a provider: whoever could register the slug that it gives to somebody would be
+    /// taken for it.
+    pub(crate) fn restrict(&self, accounts: &mut AuthSettings) {
+        accounts.open_registration &= self.jwks_url.is_none();
+    }
+
     /// Says it to the builder.
     pub(crate) fn apply(&self, builder: Builder) -> Result<Builder> {
         let (Some(url), Some(issuer), Some(audience)) =
@@ -89,8 +95,6 @@ impl IdentityArgs {
         if let Some(path) = &self.jwks_ca {
             config.extra_root_certificates.push(open::certificate(path)?);
         }
-        // Whoever could register the slug that a provider gives to somebody would be taken for it.
-        let accounts = AuthSettings { open_registration: false, ..AuthSettings::default() };
-        Ok(builder.with_jwks(config).with_auth_settings(accounts))
+        Ok(builder.with_jwks(config))
     }
 }

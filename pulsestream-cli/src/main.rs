@@ -1,4 +1,4 @@
-//! The `pulsestream` program: demo, serve, admin, queue, import, export, backup, doctor.
+//! The `pulsestream` program: demo, serve, admin, queue, import, export, backup, doctor, settings.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program talks to people")]
 
 mod admin;
@@ -13,6 +13,7 @@ mod open;
 mod outbound;
 mod queue;
 mod serve;
+mod settings;
 mod terminal;
 
 use std::io::IsTerminal;
@@ -60,6 +61,7 @@ async fn run(command: Command) -> Result<ExitCode> {
         Command::Export(args) => export::run(args).await,
         Command::Backup(args) => backup::run(args).await,
         Command::Doctor(args) => doctor::run(args).await,
+        Command::Settings(args) => settings::run(&args),
     }
 }
 

@@ -5,17 +5,20 @@ use std::path::Path;
 
 use pulsestream::{Builder, PulseStream};
 use pulsestream_core::id::TenantId;
-use pulsestream_core::settings::Settings;
 use pulsestream_core::{Error, ErrorKind, Result};
 
 use crate::args::StoreArgs;
+use crate::settings::ProgramSettings;
 
-const MAX_CONFIG_BYTES: u64 = 1 << 20;
 const MAX_CERTIFICATE_BYTES: u64 = 1 << 20;
 
 /// Opens the stores that the flags name.
-pub(crate) async fn open(args: &StoreArgs, builder: Builder, settings: Settings) -> Result<PulseStream> {
-    builder.with_settings(settings).open(&url(args)).await
+pub(crate) async fn open(
+    args: &StoreArgs,
+    builder: Builder,
+    settings: &ProgramSettings,
+) -> Result<PulseStream> {
+    settings.apply(builder).open(&url(args)).await
 }
 
 /// Joins `--store` and `--redis` to one URL.
@@ -33,20 +36,6 @@ pub(crate) fn url(args: &StoreArgs) -> String {
 
 fn percent_encoded(byte: u8) -> String {
     if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") }
-}
-
-/// Reads the settings file, or takes the defaults.
-pub(crate) fn settings(path: Option<&Path>) -> Result<Settings> {
-    let Some(path) = path else { return Ok(Settings::default()) };
-    let refuse = |cause: String| {
-        Error::new(ErrorKind::Invalid, "config.read", "the settings file cannot be read")
-            .with_context("file", path.display())
-            .with_context("cause", cause)
-    };
-    let file = std::fs::File::open(path).map_err(|error| refuse(error.to_string()))?;
-    let mut text = String::new();
-    file.take(MAX_CONFIG_BYTES).read_to_string(&mut text).map_err(|error| refuse(error.to_string()))?;
-    Settings::from_json(&text).map_err(|error| error.with_context("file", path.display()))
 }
 
 /// Reads the certificate of an authority.

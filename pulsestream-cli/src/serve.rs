@@ -11,11 +11,12 @@ use tokio::net::TcpListener;
 
 use crate::args::{RateLimitArg, ServeArgs};
 use crate::backup::Control;
+use crate::settings::ProgramSettings;
 use crate::{admin, open};
 
 /// Runs the command until it is told to stop.
 pub(crate) async fn run(args: Box<ServeArgs>) -> Result<ExitCode> {
-    let mut settings = open::settings(args.store.config.as_deref())?;
+    let mut settings = ProgramSettings::read(args.store.config.as_deref())?;
     let mut builder = PulseStream::builder();
     match args.rate_limit {
         Some(RateLimitArg::Off) => builder = builder.with_rate_limiter(Arc::new(Unlimited)),
@@ -25,14 +26,15 @@ pub(crate) async fn run(args: Box<ServeArgs>) -> Result<ExitCode> {
         }
         None => {}
     }
-    builder = args.identity.apply(args.outbound.apply(builder)?)?;
+    args.identity.restrict(&mut settings.accounts);
+    builder = args.identity.apply(args.outbound.apply(settings.apply(builder))?)?;
     let mut config = ApiConfig { environment: args.environment.clone(), ..ApiConfig::default() };
     for proxy in &args.trusted_proxy {
         config.trusted_proxies.push(proxy.parse()?);
     }
     let queue = if args.queue { "&queue=redis" } else { "" };
     let url = format!("{}{queue}", open::url(&args.store));
-    let ps = builder.with_settings(settings).open(&url).await?;
+    let ps = builder.open(&url).await?;
     if let (Some(tenant), Some(email)) = (&args.admin_tenant, &args.admin_email) {
         admin::ensure(&ps, tenant, email, args.admin_password.as_deref()).await?;
     }

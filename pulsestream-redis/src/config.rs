@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pulsestream_core::error::{Error, FieldError, Result};
 use pulsestream_core::ports::event_store::Durability;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 const MAX_PREFIX_BYTES: usize = 64;
 const MAX_TIMEOUT_MS: u64 = 3_600_000;
@@ -13,10 +13,12 @@ const MAX_TIMEOUT_MS: u64 = 3_600_000;
 /// How to reach Redis and what to ask of it.
 ///
 /// Every field has a default except that the URL points to this machine; [`RedisConfig::validate`] names what is out of range.
-#[derive(Clone, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RedisConfig {
     /// `redis://[user:password@]host[:port][/database]`; `rediss://` for TLS with the feature `tls`; `redis+unix:///path`.
+    /// Written out nowhere, because it may hold a password.
+    #[serde(skip_serializing)]
     pub url: String,
     /// What every key starts with: letters, digits, `-`, `_` and `.`, 1 to 64 bytes.
     pub key_prefix: String,
@@ -35,18 +37,19 @@ pub struct RedisConfig {
 }
 
 /// The ingest queue.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct QueueConfig {
     /// What an accepted batch must survive at least. A server whose settings promise less is refused.
     pub required_durability: Durability,
     /// What the operator promises of a server that does not let its settings be read, as managed services do not.
     pub promised_durability: Option<Durability>,
-    /// How many events may wait, dead letters included.
+    /// How many events may wait, dead letters included; the facade and the program take it from `ingest.max_queue_events`.
     pub max_events: u64,
-    /// How many bytes they may have as they are kept.
+    /// How many bytes they may have as they are kept; the facade and the program take it from `ingest.max_queue_bytes`.
     pub max_bytes: u64,
-    /// After which time a batch whose worker is silent is handed to another.
+    /// After which time a batch whose worker is silent is handed to another; the facade and the program take it from
+    /// `ingest.queue_visibility_timeout`.
     pub visibility_timeout_ms: u64,
     /// How often a batch is handed out before it becomes a dead letter.
     pub max_deliveries: u32,
@@ -55,7 +58,7 @@ pub struct QueueConfig {
 }
 
 /// The live bus.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LiveConfig {
     /// How many messages wait for a slow subscriber before the oldest is dropped and counted.
@@ -65,7 +68,7 @@ pub struct LiveConfig {
 }
 
 /// The cache.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CacheConfig {
     /// The largest value.
@@ -75,7 +78,7 @@ pub struct CacheConfig {
 }
 
 /// What a limiter does when Redis does not answer. It never lets everything pass.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LimiterOutage {
     /// Each node limits on its own until Redis is back: N nodes together let up to N times the limit pass.

@@ -191,6 +191,22 @@ impl Builder {
         self
     }
 
+    /// Uses a folder in this way; the URL still says which. Questions end after `query.timeout` of the settings when that is sooner.
+    #[cfg(feature = "embedded")]
+    #[must_use]
+    pub fn with_embedded_config(mut self, config: pulsestream_embedded::EmbeddedConfig) -> Self {
+        self.stores.embedded_config = Some(config);
+        self
+    }
+
+    /// Uses Redis in this way; the URL still says which server and which prefix of keys, and the settings how much the queue holds.
+    #[cfg(feature = "redis")]
+    #[must_use]
+    pub fn with_redis_config(mut self, config: pulsestream_redis::RedisConfig) -> Self {
+        self.stores.redis_config = Some(config);
+        self
+    }
+
     /// Uses PostgreSQL with this configuration: schema, roles, pool and timeouts. A schema in the URL wins.
     #[cfg(feature = "postgres")]
     #[must_use]

@@ -55,13 +55,15 @@ pub use handle::PulseStream;
 pub use pulsestream_core as core;
 pub use pulsestream_core::{Error, ErrorKind, FieldError, Result, Retry};
 #[cfg(feature = "embedded")]
-pub use pulsestream_embedded::{Backup, BackupProgress};
+pub use pulsestream_embedded::{Backup, BackupProgress, EmbeddedConfig};
 #[cfg(feature = "jwks")]
 pub use pulsestream_jwks as jwks;
 #[cfg(feature = "notify")]
 pub use pulsestream_notify as notify;
 #[cfg(feature = "postgres")]
 pub use pulsestream_postgres as postgres;
+#[cfg(feature = "redis")]
+pub use pulsestream_redis as redis;
 pub use rules::Rules;
 pub use status::{ComponentStatus, Status};
 pub use tenant::Tenant;

@@ -53,6 +53,12 @@ pub(crate) struct Stores {
     /// How PostgreSQL is used, when not by the defaults.
     #[cfg(feature = "postgres")]
     pub(crate) postgres_config: Option<pulsestream_postgres::PostgresConfig>,
+    /// How a folder is used, when not by the defaults.
+    #[cfg(feature = "embedded")]
+    pub(crate) embedded_config: Option<pulsestream_embedded::EmbeddedConfig>,
+    /// How Redis is used, when not by the defaults.
+    #[cfg(feature = "redis")]
+    pub(crate) redis_config: Option<pulsestream_redis::RedisConfig>,
     /// The limiter in Redis, when it is the one in use.
     #[cfg(feature = "redis")]
     redis_limiter: Option<Arc<pulsestream_redis::RedisRateLimiter>>,
@@ -211,10 +217,8 @@ async fn open_postgres(
     env: &Env,
 ) -> Result<()> {
     // Without a configuration of its own, a statement may take as long as a question.
-    let mut config = stores.postgres_config.take().unwrap_or_else(|| pulsestream_postgres::PostgresConfig {
-        statement_timeout: settings.timeout,
-        ..Default::default()
-    });
+    let mut config = stores.postgres_config.take().unwrap_or_default();
+    config.statement_timeout = config.statement_timeout.min(settings.timeout);
     if let Some(schema) = &url.schema {
         config.schema = schema.parse()?;
     }
@@ -259,7 +263,8 @@ async fn open_redis(
 ) -> Result<()> {
     use pulsestream_core::ports::event_store::Durability;
 
-    let mut config = pulsestream_redis::RedisConfig::new(redis);
+    let mut config = stores.redis_config.take().unwrap_or_default();
+    redis.clone_into(&mut config.url);
     if let Some(prefix) = &url.redis_prefix {
         config.key_prefix.clone_from(prefix);
     }
@@ -303,10 +308,11 @@ async fn open_folder(
     settings: &QuerySettings,
     env: &Env,
 ) -> Result<()> {
-    use pulsestream_embedded::{EmbeddedConfig, EmbeddedStore};
+    use pulsestream_embedded::EmbeddedStore;
 
     let (path, env) = (path.to_owned(), env.clone());
-    let config = EmbeddedConfig { query_timeout: settings.timeout, ..EmbeddedConfig::default() };
+    let mut config = stores.embedded_config.take().unwrap_or_default();
+    config.query_timeout = config.query_timeout.min(settings.timeout);
     let open = move || {
         let store = EmbeddedStore::open(path, config, env)?;
         let key_value = store.key_value()?;

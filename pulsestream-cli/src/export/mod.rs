@@ -16,14 +16,15 @@ use pulsestream_core::{Error, ErrorKind, Result};
 
 use crate::args::{ExportArgs, ExportFormat};
 use crate::open;
+use crate::settings::ProgramSettings;
 
 const OPERATION: &str = "export";
 const PAGE_EVENTS: usize = 1_000;
 
 /// Writes the events of a tenant, oldest first.
 pub(crate) async fn run(args: ExportArgs) -> Result<ExitCode> {
-    let settings = open::settings(args.store.config.as_deref())?;
-    let ps = open::open(&args.store, PulseStream::builder().without_background(), settings).await?;
+    let settings = ProgramSettings::read(args.store.config.as_deref())?;
+    let ps = open::open(&args.store, PulseStream::builder().without_background(), &settings).await?;
     let outcome = export(&ps, &args).await;
     ps.close().await?;
     eprintln!("{} events exported", outcome?);

@@ -20,6 +20,7 @@ use pulsestream_core::{Error, ErrorKind, Result};
 use self::lines::{Line, Lines};
 use crate::args::{Format, ImportArgs};
 use crate::open;
+use crate::settings::ProgramSettings;
 
 const OPERATION: &str = "import";
 const BATCH_EVENTS: usize = 2_000;
@@ -90,10 +91,11 @@ impl Reader {
 
 /// Runs the command and prints the report.
 pub(crate) async fn run(args: ImportArgs) -> Result<ExitCode> {
-    let settings = open::settings(args.store.config.as_deref())?;
-    let ps = open::open(&args.store, PulseStream::builder(), settings.clone()).await?;
+    let settings = ProgramSettings::read(args.store.config.as_deref())?;
+    let ps = open::open(&args.store, PulseStream::builder(), &settings).await?;
     let tenant = open::tenant(&args.tenant);
-    let outcome = import(ps.event_store().clone(), ps.env().clone(), &settings, tenant, &args).await;
+    let outcome =
+        import(ps.event_store().clone(), ps.env().clone(), &settings.library(), tenant, &args).await;
     ps.close().await?;
     let report = outcome?;
     for (line, reason) in &report.first_refusals {

@@ -10,5 +10,6 @@ mod files;
 mod identity;
 mod program;
 mod server;
+mod settings;
 mod setup;
 mod stop;

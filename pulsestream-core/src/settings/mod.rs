@@ -6,6 +6,8 @@
 
 mod read;
 
+pub use read::read_over;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -334,7 +336,7 @@ impl Settings {
     /// # Errors
     /// As for [`Self::from_json`].
     pub fn from_value(value: &serde_json::Value) -> Result<Self> {
-        let settings = read::settings(value)?;
+        let settings = read_over(&Self::default(), value)?;
         settings.validate()?;
         Ok(settings)
     }

@@ -86,3 +86,19 @@ async fn what_a_dead_process_held_is_free_at_once() {
     assert!(again.lease_token > held.lease_token);
     ps.close().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_folder_is_used_as_it_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = folder.path().join("events").display().to_string();
+    let config = pulsestream::EmbeddedConfig { batch_bytes: 100, ..Default::default() };
+    let ps = PulseStream::builder().with_embedded_config(config.clone()).open(&url).await.unwrap();
+    let mut event = Event::new(EventId::new("e1").unwrap(), "order_placed", ps.env().now());
+    event.message = Some("x".repeat(200).into());
+    let refused = ps.tenant(TenantId::from_name("shop")).ingest(event).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::TooLarge);
+    ps.close().await.unwrap();
+    let wrong = pulsestream::EmbeddedConfig { query_threads: 0, ..config };
+    let refused = PulseStream::builder().with_embedded_config(wrong).open(&url).await.unwrap_err();
+    assert_eq!(refused.fields()[0].pointer, "/query_threads");
+}
