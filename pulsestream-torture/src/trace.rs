@@ -15,8 +15,8 @@ const KILLED: [&str; 9] =
 const FAILED: [&str; 8] =
     ["write", "pwrite64", "fsync", "fdatasync", "rename", "openat", "ftruncate", "fallocate"];
 
-/// System calls that a signal may interrupt.
-const INTERRUPTED: [&str; 5] = ["write", "pwrite64", "pread64", "fdatasync", "openat"];
+/// System calls that a signal may interrupt. Those that the loader of the program makes too, and does not repeat, are left out.
+const INTERRUPTED: [&str; 3] = ["write", "pwrite64", "fdatasync"];
 
 /// What happens to a system call.
 #[derive(Debug, Clone, Copy)]
