@@ -22,6 +22,16 @@ fn broken(what: &'static str) -> Error {
     Error::new(ErrorKind::Internal, "torture.memory", what)
 }
 
+/// Runs a child of which every sync takes so much longer, and returns what it said.
+fn with_slow_syncs(child: &str, folder: &Path, delay: Duration) -> Result<Ledger> {
+    let inject = format!("inject=fdatasync:delay_exit={}", delay.as_micros());
+    let words = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync", "-e", &inject];
+    let tracer: Vec<String> = words.map(str::to_owned).to_vec();
+    let mut ledger = Ledger::default();
+    start(&tracer, child, folder, 0)?.finish_well(&mut ledger)?;
+    Ok(ledger)
+}
+
 /// Makes every sync slow: appends wait or are refused, and nothing hangs.
 pub(crate) fn slow_disk(delay: Duration) -> Result<()> {
     const PART: &str = "slow disk";
@@ -30,11 +40,7 @@ pub(crate) fn slow_disk(delay: Duration) -> Result<()> {
     }
     let place = tempfile::tempdir().map_err(|error| failed("make a folder", error))?;
     let folder = place.path().join("store");
-    let inject = format!("inject=fdatasync:delay_exit={}", delay.as_micros());
-    let words = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync", "-e", &inject];
-    let mut ledger = Ledger::default();
-    let tracer: Vec<String> = words.map(str::to_owned).to_vec();
-    start(&tracer, "crowd", &folder, 0)?.finish_well(&mut ledger)?;
+    let mut ledger = with_slow_syncs("crowd", &folder, delay)?;
     if let Some(kind) = ledger.failures.iter().find(|kind| *kind != "unavailable") {
         return Err(broken("a full queue has another error").with_context("kind", kind));
     }
@@ -82,11 +88,7 @@ pub(crate) fn slow_disk_memory(delay: Duration) -> Result<()> {
     }
     let place = tempfile::tempdir().map_err(|error| failed("make a folder", error))?;
     let folder = place.path().join("store");
-    let inject = format!("inject=fdatasync:delay_exit={}", delay.as_micros());
-    let words = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync", "-e", &inject];
-    let mut ledger = Ledger::default();
-    let tracer: Vec<String> = words.map(str::to_owned).to_vec();
-    start(&tracer, "hoard", &folder, 0)?.finish_well(&mut ledger)?;
+    let mut ledger = with_slow_syncs("hoard", &folder, delay)?;
     if let Some(kind) = ledger.failures.iter().find(|kind| *kind != "unavailable") {
         return Err(broken("held back appends have another error").with_context("kind", kind));
     }

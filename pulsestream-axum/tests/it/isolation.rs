@@ -60,6 +60,15 @@ async fn belongings(server: &Server, shop: &Shop, owner: &str, word: &str) -> BT
     ])
 }
 
+/// Waits until the test delivery among the belongings was attempted: by itself nothing changes after that, because no time passes.
+async fn until_attempted(server: &Server, belongings: &BTreeMap<&'static str, String>) {
+    let tenant = belongings["tenant_id"].parse().unwrap();
+    let id = belongings["delivery_id"].parse().unwrap();
+    while server.ps.outbox().delivery(tenant, id).await.unwrap().unwrap().0.attempts == 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
 /// Everything that a tenant can read of itself.
 async fn everything(server: &Server, owner: &str) -> Vec<String> {
     let mut all = Vec::new();
@@ -138,6 +147,7 @@ async fn a_foreign_id_is_an_unknown_id_for_everybody_everywhere() {
     let (victim, attacker) = (server.tenant("victim").await, server.tenant("attacker").await);
     let (victims_owner, owner) = (server.owner(&victim).await, server.owner(&attacker).await);
     let theirs = belongings(&server, &victim, &victims_owner, CANARY).await;
+    until_attempted(&server, &theirs).await;
     let before = everything(&server, &victims_owner).await;
     let documents = ["v1", "v2"].map(|version| openapi_document(version).unwrap());
     let is_fixed = |it: &&Operation| it.path.contains("{format}") || it.path.contains("{widget}");
@@ -186,6 +196,7 @@ async fn a_foreign_id_in_a_query_or_a_body_is_an_unknown_id_too() {
     let (victims_owner, owner) = (server.owner(&victim).await, server.owner(&attacker).await);
     let theirs = belongings(&server, &victim, &victims_owner, CANARY).await;
     belongings(&server, &attacker, &owner, "own").await;
+    until_attempted(&server, &theirs).await;
     let before = everything(&server, &victims_owner).await;
     let document = openapi_document("v2").unwrap();
     let mut probed = 0;
