@@ -15,6 +15,7 @@ pub mod housekeeping;
 pub mod id;
 pub mod ingest;
 pub mod layers;
+mod lease;
 pub mod memory;
 pub mod ports;
 pub mod processing;

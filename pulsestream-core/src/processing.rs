@@ -6,8 +6,9 @@ use std::time::Duration;
 use crate::alerting::PROCESSOR;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
+use crate::lease::KeptLease;
 use crate::ports::alert_store::{AlertCommit, AlertStore, CheckpointUpdate};
-use crate::ports::coordinator::{Coordinator, Lease};
+use crate::ports::coordinator::Coordinator;
 use crate::ports::event_store::{EventStore, Partition, Position, TailOptions};
 use crate::ports::processor::{Processor, ProcessorBatch, ProcessorStart};
 use crate::text::Text;
@@ -90,9 +91,7 @@ pub struct ProcessorFeed {
     parts: FeedParts,
     settings: FeedSettings,
     partition: Partition,
-    resource: String,
-    lease: Option<Lease>,
-    renew_at: Timestamp,
+    lease: KeptLease,
     place: Option<Place>,
 }
 
@@ -131,7 +130,9 @@ impl ProcessorFeed {
     /// Creates the feed of a partition.
     pub fn new(parts: FeedParts, settings: FeedSettings, partition: Partition) -> Self {
         let resource = format!("{}/{}", parts.name, partition.number());
-        Self { parts, settings, partition, resource, lease: None, renew_at: Timestamp::MIN, place: None }
+        let (coordinator, holder) = (parts.coordinator.clone(), parts.holder.clone());
+        let lease = KeptLease::new(coordinator, resource, holder, settings.lease_ttl);
+        Self { parts, settings, partition, lease, place: None }
     }
 
     /// Returns up to where events were handled, for [`EventStore::wait_for_events`].
@@ -146,8 +147,13 @@ impl ProcessorFeed {
     /// took the partition over meanwhile.
     pub async fn step(&mut self) -> Result<FeedOutcome> {
         let now = self.parts.env.now();
-        let Some(fencing_token) = self.hold_lease(now).await? else {
-            let next_due = now.plus(self.settings.lease_ttl / 3);
+        let held = self.lease.token();
+        let token = self.lease.keep(now).await?;
+        if token != held {
+            self.place = None;
+        }
+        let Some(fencing_token) = token else {
+            let next_due = self.lease.renew_at();
             return Ok(FeedOutcome { events: 0, holds_lease: false, has_more: false, next_due });
         };
         let mut place = match self.place.take() {
@@ -158,7 +164,7 @@ impl ProcessorFeed {
         // What could not be saved is saved with the next step; only a lease that was lost ends the memory of the place.
         match &outcome {
             Err(error) if matches!(error.kind(), ErrorKind::Fenced | ErrorKind::Conflict) => {
-                self.lease = None
+                self.lease.forget();
             }
             _ => self.place = Some(place),
         }
@@ -170,28 +176,14 @@ impl ProcessorFeed {
     /// # Errors
     /// Those of the stores; the lease then ends by itself.
     pub async fn stop(&mut self) -> Result<()> {
-        let Some(lease) = self.lease.take() else {
+        let Some(fencing_token) = self.lease.token() else {
             return Ok(());
         };
         if let Some(mut place) = self.place.take() {
-            self.save(&mut place, lease.fencing_token, self.parts.env.now()).await?;
+            let saved = self.save(&mut place, fencing_token, self.parts.env.now()).await;
+            saved.inspect_err(|_| self.lease.forget())?;
         }
-        self.parts.coordinator.release(&lease).await
-    }
-
-    async fn hold_lease(&mut self, now: Timestamp) -> Result<Option<u64>> {
-        let held = self.lease.as_ref().map(|lease| lease.fencing_token);
-        if held.is_some() && now < self.renew_at {
-            return Ok(held);
-        }
-        let ttl = self.settings.lease_ttl;
-        self.lease = self.parts.coordinator.acquire(&self.resource, &self.parts.holder, ttl).await?;
-        self.renew_at = now.plus(ttl / 3);
-        let token = self.lease.as_ref().map(|lease| lease.fencing_token);
-        if token != held {
-            self.place = None;
-        }
-        Ok(token)
+        self.lease.release().await
     }
 
     async fn load(&self, now: Timestamp) -> Result<Place> {
@@ -237,7 +229,7 @@ impl ProcessorFeed {
         if place.unsaved >= self.settings.checkpoint_events || now >= place.saved_at.plus(interval) {
             self.save(place, fencing_token, now).await?;
         }
-        let renew = now.plus(self.settings.lease_ttl / 3);
+        let renew = self.lease.renew_at();
         let save = if place.unsaved > 0 { place.saved_at.plus(interval) } else { renew };
         Ok(FeedOutcome {
             events: events.len(),

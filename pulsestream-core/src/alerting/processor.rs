@@ -13,10 +13,11 @@ use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::id::TenantId;
+use crate::lease::KeptLease;
 use crate::ports::alert_store::{
     AlertCommit, AlertCursor, AlertQuery, AlertStore, AlertingConfig, CheckpointUpdate, TenantAlertChanges,
 };
-use crate::ports::coordinator::{Coordinator, Lease};
+use crate::ports::coordinator::Coordinator;
 use crate::ports::event_store::{EventStore, Partition, Position, TailOptions};
 use crate::ports::rule_engine::{RuleEngine, RuleEvaluation};
 use crate::query::{FindQuery, Order};
@@ -146,9 +147,7 @@ pub struct AlertingProcessor {
     parts: ProcessorParts,
     settings: ProcessorSettings,
     partition: Partition,
-    resource: String,
-    lease: Option<Lease>,
-    renew_at: Timestamp,
+    lease: KeptLease,
     work: Option<Work>,
 }
 
@@ -156,7 +155,9 @@ impl AlertingProcessor {
     /// Creates the processor of a partition.
     pub fn new(parts: ProcessorParts, settings: ProcessorSettings, partition: Partition) -> Self {
         let resource = format!("{PROCESSOR}/{}", partition.number());
-        Self { parts, settings, partition, resource, lease: None, renew_at: Timestamp::MIN, work: None }
+        let (coordinator, holder) = (parts.coordinator.clone(), parts.holder.clone());
+        let lease = KeptLease::new(coordinator, resource, holder, settings.lease_ttl);
+        Self { parts, settings, partition, lease, work: None }
     }
 
     /// Returns the partition.
@@ -182,9 +183,13 @@ impl AlertingProcessor {
     /// A dropped step loses the memory of the partition, and the next one starts again from the checkpoint.
     pub async fn step(&mut self) -> Result<StepOutcome> {
         let now = self.parts.env.now();
-        if !self.hold_lease(now).await? {
+        let held = self.lease.token();
+        let token = self.lease.keep(now).await?;
+        if token.is_none() || token != held {
             self.work = None;
-            return Ok(self.idle(now));
+        }
+        if token.is_none() {
+            return Ok(self.idle());
         }
         let work = match self.work.take() {
             Some(work) => work,
@@ -198,7 +203,7 @@ impl AlertingProcessor {
             Err((work, error)) => {
                 self.work = work;
                 if error.kind() == ErrorKind::Fenced {
-                    self.lease = None;
+                    self.lease.forget();
                 }
                 Err(error)
             }
@@ -211,41 +216,23 @@ impl AlertingProcessor {
     /// Those of the coordinator.
     pub async fn stop(&mut self) -> Result<()> {
         self.work = None;
-        match self.lease.take() {
-            Some(lease) => self.parts.coordinator.release(&lease).await,
-            None => Ok(()),
-        }
+        self.lease.release().await
     }
 
-    fn idle(&self, now: Timestamp) -> StepOutcome {
+    fn idle(&self) -> StepOutcome {
         StepOutcome {
             events: 0,
             transitions: 0,
             deliveries: 0,
             holds_lease: false,
             has_more: false,
-            next_due: now.plus(self.settings.lease_ttl / 3),
+            next_due: self.lease.renew_at(),
         }
-    }
-
-    async fn hold_lease(&mut self, now: Timestamp) -> Result<bool> {
-        if self.lease.is_some() && now < self.renew_at {
-            return Ok(true);
-        }
-        let ttl = self.settings.lease_ttl;
-        let lease = self.parts.coordinator.acquire(&self.resource, &self.parts.holder, ttl).await?;
-        let token = |lease: &Option<Lease>| lease.as_ref().map(|lease| lease.fencing_token);
-        if token(&lease) != token(&self.lease) {
-            self.work = None;
-        }
-        self.lease = lease;
-        self.renew_at = now.plus(ttl / 3);
-        Ok(self.lease.is_some())
     }
 
     async fn load(&self, now: Timestamp) -> Result<Work> {
         let checkpoint = self.parts.alerts.checkpoint(PROCESSOR, self.partition).await?;
-        let fencing_token = self.lease.as_ref().map_or(0, |lease| lease.fencing_token);
+        let fencing_token = self.lease.token().unwrap_or_default();
         let (sequence, position, unread) = match &checkpoint {
             Some(checkpoint) => {
                 (checkpoint.sequence, checkpoint.position, checkpoint::decode(&checkpoint.state)?)
@@ -545,7 +532,7 @@ impl AlertingProcessor {
 
     fn next_due(&self, work: &Work, now: Timestamp) -> Timestamp {
         let config_due = work.config_read_at.unwrap_or(now).plus(self.settings.config_interval);
-        let mut due = self.renew_at.min(config_due);
+        let mut due = self.lease.renew_at().min(config_due);
         if work.events_since_checkpoint > 0 {
             due = due.min(work.checkpoint_at.plus(self.settings.checkpoint_interval));
         }

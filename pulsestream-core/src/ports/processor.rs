@@ -41,7 +41,8 @@ pub trait Processor: fmt::Debug + Send + Sync + 'static {
     /// Says where to begin on a partition on which it never was before.
     fn start(&self) -> ProcessorStart;
 
-    /// Handles events. Calls for one partition never overlap; those for different partitions do.
+    /// Handles events. Calls for one partition never overlap; those for different partitions do. A call must take well below
+    /// `alerting.lease_ttl`: on many nodes another takes the partition over after that, and only the fencing token tells them apart.
     ///
     /// # Errors
     /// Whatever stopped it. The same events come again, later and later up to half a minute, or after what

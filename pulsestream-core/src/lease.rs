@@ -1,0 +1,63 @@
+//! A lease that is kept for as long as somebody works under it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::Result;
+use crate::ports::coordinator::{Coordinator, Lease};
+use crate::text::Text;
+use crate::time::Timestamp;
+
+/// The lease of one process on one resource, renewed after a third of its time.
+#[derive(Debug)]
+pub(crate) struct KeptLease {
+    coordinator: Arc<dyn Coordinator>,
+    resource: String,
+    holder: Text,
+    ttl: Duration,
+    lease: Option<Lease>,
+    renew_at: Timestamp,
+}
+
+impl KeptLease {
+    pub(crate) fn new(
+        coordinator: Arc<dyn Coordinator>,
+        resource: String,
+        holder: Text,
+        ttl: Duration,
+    ) -> Self {
+        Self { coordinator, resource, holder, ttl, lease: None, renew_at: Timestamp::MIN }
+    }
+
+    /// Returns the fencing token while the lease is held.
+    pub(crate) fn token(&self) -> Option<u64> {
+        self.lease.as_ref().map(|lease| lease.fencing_token)
+    }
+
+    /// Returns when the lease is to be renewed.
+    pub(crate) fn renew_at(&self) -> Timestamp {
+        self.renew_at
+    }
+
+    /// Takes or renews the lease when that is due. What was known under another token than the one returned is known no more.
+    pub(crate) async fn keep(&mut self, now: Timestamp) -> Result<Option<u64>> {
+        if self.lease.is_none() || now >= self.renew_at {
+            self.lease = self.coordinator.acquire(&self.resource, &self.holder, self.ttl).await?;
+            self.renew_at = now.plus(self.ttl / 3);
+        }
+        Ok(self.token())
+    }
+
+    /// Forgets a lease that turned out to be another's, so that the next `keep` asks again.
+    pub(crate) fn forget(&mut self) {
+        self.lease = None;
+    }
+
+    /// Gives the lease back.
+    pub(crate) async fn release(&mut self) -> Result<()> {
+        match self.lease.take() {
+            Some(lease) => self.coordinator.release(&lease).await,
+            None => Ok(()),
+        }
+    }
+}
