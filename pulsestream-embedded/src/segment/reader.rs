@@ -1,5 +1,6 @@
 //! Reading a segment.
 
+use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,6 +25,11 @@ use crate::storage::{File, OpenMode, Storage};
 
 /// Blocks above this unpacked size are refused before memory is taken.
 const MAX_BLOCK_BYTES: u32 = 1 << 30;
+
+thread_local! {
+    /// One for each thread that reads: it takes longer to make one than to unpack a small block.
+    static DECOMPRESSOR: RefCell<zstd::bulk::Decompressor<'static>> = RefCell::default();
+}
 
 /// A file is copied in pieces of this size.
 const COPY_BYTES: usize = 1 << 20;
@@ -218,7 +224,7 @@ impl Segment {
         if block.bytes == block.raw_bytes {
             return Ok(bytes);
         }
-        let raw = zstd::bulk::decompress(&bytes, block.raw_bytes as usize);
+        let raw = DECOMPRESSOR.with_borrow_mut(|it| it.decompress(&bytes, block.raw_bytes as usize));
         raw.ok()
             .filter(|raw| raw.len() == block.raw_bytes as usize)
             .ok_or_else(|| damaged("a block does not unpack"))

@@ -61,7 +61,7 @@ pub(crate) fn run() -> Outcome<()> {
     );
     println!("{:<58} {:>10} {:>10} {:>8}", "", "ours", "DuckDB", "ratio");
     let mut ratios = Vec::new();
-    for ((question, (answers, times)), rival) in questions.iter().zip(&ours).zip(&duckdb.results) {
+    for ((question, (answers, times, cold)), rival) in questions.iter().zip(&ours).zip(&duckdb.results) {
         answers::compare(question, answers, &rival.answers)?;
         let mut line = |scope: &str, ours: f64, rival: f64| {
             let name = format!("{}, {scope}", question.name);
@@ -73,6 +73,9 @@ pub(crate) fn run() -> Outcome<()> {
         line("one tenant", times.one_tenant, rival.times.one_tenant);
         if question.in_turn {
             line("all in turn", times.all_tenants, rival.times.all_tenants);
+        }
+        if let Some(cold) = cold {
+            println!("{:<58} {:>10.3}", "  the same, ids that nobody asked for before", cold * 1e3);
         }
         if let Some(extracted) = rival.extracted {
             println!(
