@@ -6,15 +6,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::keys::coordination;
-use super::record::{decode, encode};
+use super::record::decode;
+use super::transaction::{Attempts, Transaction};
+use super::turns::Turns;
 use crate::env::Env;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::ports::coordinator::{Coordinator, Lease};
-use crate::ports::key_value::{Commit, CommitOutcome, KeyValue, KeyValueExt};
+use crate::ports::key_value::{KeyValue, KeyValueExt};
 use crate::time::Timestamp;
-
-/// How often a lost race is run again; each loss means that somebody else has made progress.
-const MAX_ATTEMPTS: usize = 32;
 
 /// Most leases that a listing returns.
 const MAX_LISTED: usize = 10_000;
@@ -26,12 +25,13 @@ const MAX_LISTED: usize = 10_000;
 pub struct KeyValueCoordinator {
     store: Arc<dyn KeyValue>,
     env: Env,
+    turns: Turns,
 }
 
 impl KeyValueCoordinator {
     /// Creates a coordinator over a store.
     pub fn new(store: Arc<dyn KeyValue>, env: Env) -> Self {
-        Self { store, env }
+        Self { store, env, turns: Turns::default() }
     }
 
     /// Ends all leases, so that the next holders need not wait. Only for a store that nobody else works on: for example after the
@@ -54,18 +54,17 @@ impl KeyValueCoordinator {
         change: impl Fn(Option<Lease>, Timestamp) -> Option<Lease> + Send + Sync,
     ) -> Result<Option<Lease>> {
         let key = coordination::lease(resource);
-        for _ in 0..MAX_ATTEMPTS {
-            let stored = self.store.get(key.clone()).await?;
-            let present = stored.as_deref().map(|bytes| decode(bytes, "lease")).transpose()?;
+        let mut attempts = Attempts::in_turn(operation, &self.turns);
+        loop {
+            attempts.next().await.map_err(|error| error.with_context("resource", resource))?;
+            let mut transaction = Transaction::new(&*self.store);
+            let present = transaction.get(&key, "lease").await?;
             let Some(lease) = change(present, self.env.now()) else { return Ok(None) };
-            let mut commit = Commit::new();
-            commit.expect(key.clone(), stored).put(key.clone(), encode(&lease)?);
-            if self.store.commit(commit).await? == CommitOutcome::Committed {
+            transaction.put(key.clone(), &lease)?;
+            if transaction.commit().await? {
                 return Ok(Some(lease));
             }
         }
-        Err(Error::new(ErrorKind::Unavailable, operation, "too many others change the same lease")
-            .with_context("resource", resource))
     }
 }
 

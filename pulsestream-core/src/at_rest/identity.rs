@@ -7,6 +7,8 @@ use async_trait::async_trait;
 use super::identity_commit::{Attempt, try_commit};
 use super::keys::identity as keys;
 use super::record::{decode, encode};
+use super::transaction::Attempts;
+use super::turns::Turns;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{ApiKeyId, AuditId, SessionId, TenantId, UserId};
 use crate::ports::identity::{
@@ -19,8 +21,6 @@ use crate::ports::key_value::{
 };
 use crate::time::Timestamp;
 
-/// How often a commit is tried again when others changed what it read.
-const MAX_ATTEMPTS: usize = 256;
 /// Entries of one range read.
 const PAGE: usize = 1_000;
 
@@ -29,12 +29,13 @@ const PAGE: usize = 1_000;
 pub struct KeyValueIdentityStore {
     store: Arc<dyn KeyValue>,
     shared: bool,
+    turns: Turns,
 }
 
 impl KeyValueIdentityStore {
     /// Creates a store over `store`; `shared` says whether other processes change it too.
     pub fn new(store: Arc<dyn KeyValue>, shared: bool) -> Self {
-        Self { store, shared }
+        Self { store, shared, turns: Turns::default() }
     }
 
     async fn values(&self, keys: Vec<Vec<u8>>) -> Result<Vec<Option<Vec<u8>>>> {
@@ -223,17 +224,13 @@ impl IdentityStore for KeyValueIdentityStore {
     }
 
     async fn commit(&self, tenant: TenantId, writes: Vec<IdentityWrite>) -> Result<IdentityOutcome> {
-        for _ in 0..MAX_ATTEMPTS {
+        let mut attempts = Attempts::in_turn("identity_store.commit", &self.turns);
+        loop {
+            attempts.next().await.map_err(|error| error.with_context("tenant", tenant))?;
             if let Attempt::Done(outcome) = try_commit(&*self.store, tenant, &writes).await? {
                 return Ok(outcome);
             }
         }
-        Err(Error::new(
-            ErrorKind::Unavailable,
-            "identity_store.commit",
-            "others change the same records all the time",
-        )
-        .with_context("tenant", tenant))
     }
 
     async fn audit_log(&self, tenant: TenantId, query: &AuditQuery) -> Result<Vec<AuditRecord>> {
