@@ -24,7 +24,7 @@ pub(crate) async fn create(args: AdminCreateArgs) -> Result<ExitCode> {
 /// Runs `pulsestream admin rotate-keys`.
 pub(crate) async fn rotate_keys(args: AdminRotateKeysArgs) -> Result<ExitCode> {
     let settings = ProgramSettings::read(args.store.config.as_deref())?;
-    let ps = open::open(&args.store, PulseStream::builder().without_background(), &settings).await?;
+    let ps = open::open_existing("admin.rotate_keys", &args.store, &settings).await?;
     let rotation = if args.immediately { KeyRotation::Immediate } else { KeyRotation::Graceful };
     let outcome = ps.accounts().rotate_signing_key(rotation).await;
     ps.close().await?;
@@ -34,7 +34,7 @@ pub(crate) async fn rotate_keys(args: AdminRotateKeysArgs) -> Result<ExitCode> {
     } else {
         "the signing key is replaced; access tokens given so far live out their time"
     };
-    println!("{said}");
+    say!("{said}");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -48,8 +48,8 @@ pub(crate) async fn offer_setup(ps: &PulseStream, listen: SocketAddr) -> Result<
             address => address,
         };
         let place = SocketAddr::new(host, listen.port());
-        println!("setup     http://{place}/setup#{}", setup.token.expose());
-        println!("          makes the first administrator; it works once, until {}", setup.expires_at);
+        say!("setup     http://{place}/setup#{}", setup.token.expose());
+        say!("          makes the first administrator; it works once, until {}", setup.expires_at);
     }
     Ok(())
 }
@@ -65,17 +65,17 @@ pub(crate) async fn ensure(ps: &PulseStream, slug: &str, email: &str, password: 
     };
     match ps.accounts().ensure_admin(&request).await? {
         EnsuredAdmin::Created { tenant, owner, temporary_password, api_key } => {
-            println!("tenant    {} ({})", tenant.slug, tenant.id);
-            println!("owner     {}", owner.email);
+            say!("tenant    {} ({})", tenant.slug, tenant.id);
+            say!("owner     {}", owner.email);
             if let Some(password) = temporary_password {
-                println!("password  {}   (change it after the first sign-in)", password.expose());
+                say!("password  {}   (change it after the first sign-in)", password.expose());
             }
             if let Some(key) = api_key {
-                println!("api key   {}   (shown this once)", key.expose());
+                say!("api key   {}   (shown this once)", key.expose());
             }
         }
         EnsuredAdmin::Exists { tenant, .. } => {
-            println!("tenant    {} ({}) has this owner already; nothing was changed", tenant.slug, tenant.id);
+            say!("tenant    {} ({}) has this owner already; nothing was changed", tenant.slug, tenant.id);
         }
     }
     Ok(())

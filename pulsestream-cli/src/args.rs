@@ -25,7 +25,7 @@ Every flag can be given as a variable too: PULSESTREAM_STORE, PULSESTREAM_LISTEN
 
 /// Event ingestion, alerting and analytics without a server to install.
 #[derive(Debug, Parser)]
-#[command(name = "pulsestream", version, about, after_help = EXAMPLES, arg_required_else_help = true)]
+#[command(name = "pulsestream", version, after_help = EXAMPLES, arg_required_else_help = true)]
 pub(crate) struct Cli {
     /// Which messages to log: error, warn, info, debug or trace.
     #[arg(long, global = true, env = "PULSESTREAM_LOG", default_value = "info", value_name = "LEVEL")]

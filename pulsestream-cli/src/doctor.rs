@@ -10,6 +10,7 @@ use pulsestream_core::{Error, ErrorKind, Result};
 use pulsestream_embedded::{EmbeddedConfig, EmbeddedStore, Report};
 
 use crate::args::DoctorArgs;
+use crate::open;
 
 /// Verifies a folder, or asks another store about itself, and prints what it found.
 pub(crate) async fn run(args: DoctorArgs) -> Result<ExitCode> {
@@ -25,13 +26,10 @@ pub(crate) async fn run(args: DoctorArgs) -> Result<ExitCode> {
 
 /// Reads everything in a folder and compares every checksum, after setting a segment aside if that is asked for.
 fn verify_folder(path: &Path, set_aside: Option<&str>) -> Result<ExitCode> {
-    if !path.is_dir() {
-        return Err(Error::new(ErrorKind::NotFound, "doctor", "there is no store at this place")
-            .with_context("folder", path.display()));
-    }
+    open::require_store("doctor", path)?;
     let store = EmbeddedStore::open(path, EmbeddedConfig::default(), Env::system())?;
     if let Some(segment) = set_aside {
-        println!("{segment} is set aside as {}\n", store.set_aside(segment)?);
+        say!("{segment} is set aside as {}\n", store.set_aside(segment)?);
     }
     let report = store.verify()?;
     print(&report);
@@ -39,54 +37,54 @@ fn verify_folder(path: &Path, set_aside: Option<&str>) -> Result<ExitCode> {
 }
 
 fn print(report: &Report) {
-    println!("{:<28} {:>10} {:>10} {:>10}  first .. last", "segment", "size", "events", "deleted");
+    say!("{:<28} {:>10} {:>10} {:>10}  first .. last", "segment", "size", "events", "deleted");
     for segment in &report.segments {
         let range = match (segment.first, segment.last) {
             (Some(first), Some(last)) => format!("{first} .. {last}"),
             _ => String::new(),
         };
         let size = HumanBytes(segment.bytes).to_string();
-        println!(
+        say!(
             "{:<28} {size:>10} {:>10} {:>10}  {range}",
             segment.file, segment.rows, segment.deleted_rows
         );
         if let Some(damage) = &segment.damage {
-            println!("  DAMAGED: {damage}");
+            say!("  DAMAGED: {damage}");
         }
     }
-    println!("not sealed yet: {} events", report.fresh_events);
+    say!("not sealed yet: {} events", report.fresh_events);
     match &report.entries_damage {
-        Some(damage) => println!("rules and accounts: DAMAGED: {damage}"),
-        None => println!("rules and accounts: {}", HumanBytes(report.entries_bytes)),
+        Some(damage) => say!("rules and accounts: DAMAGED: {damage}"),
+        None => say!("rules and accounts: {}", HumanBytes(report.entries_bytes)),
     }
     if report.truncated_bytes > 0 {
-        println!(
+        say!(
             "cut from the log when it was opened: {} that were never acknowledged",
             HumanBytes(report.truncated_bytes)
         );
     }
     if !report.columns.is_empty() {
         let all: u64 = report.columns.iter().map(|(_, bytes)| bytes).sum();
-        println!("\n{:<40} {:>12} {:>7}", "column", "size", "share");
+        say!("\n{:<40} {:>12} {:>7}", "column", "size", "share");
         for (column, bytes) in &report.columns {
             let permille = bytes.saturating_mul(1_000) / all.max(1);
             let share = format!("{}.{}%", permille / 10, permille % 10);
-            println!("{column:<40} {:>12} {share:>7}", HumanBytes(*bytes).to_string());
+            say!("{column:<40} {:>12} {share:>7}", HumanBytes(*bytes).to_string());
         }
     }
     if !report.tenants.is_empty() {
-        println!("\n{:<40} {:>12} {:>10} {:>12}", "tenant", "sealed size", "events", "not sealed");
+        say!("\n{:<40} {:>12} {:>10} {:>12}", "tenant", "sealed size", "events", "not sealed");
     }
     for tenant in &report.tenants {
         let size = HumanBytes(tenant.bytes).to_string();
-        println!(
+        say!(
             "{:<40} {size:>12} {:>10} {:>12}",
             tenant.tenant.to_string(),
             tenant.events,
             tenant.fresh_events
         );
     }
-    println!(
+    say!(
         "\n{}",
         if report.is_healthy() {
             "every checksum is right"
@@ -99,18 +97,18 @@ fn print(report: &Report) {
 async fn ask(store: &str) -> Result<ExitCode> {
     let ps = PulseStream::builder().without_background().open(store).await?;
     let status = ps.event_store().check().await?;
-    println!("store       {}", ps.url());
-    println!("backend     {}", status.backend);
-    println!("durability  {:?}", status.durability);
-    println!("writable    {}", if status.writable { "yes" } else { "no" });
+    say!("store       {}", ps.url());
+    say!("backend     {}", status.backend);
+    say!("durability  {:?}", status.durability);
+    say!("writable    {}", if status.writable { "yes" } else { "no" });
     if let Some(events) = status.events {
-        println!("events      {events}");
+        say!("events      {events}");
     }
     if let Some(bytes) = status.bytes {
-        println!("bytes       {bytes}");
+        say!("bytes       {bytes}");
     }
     for (name, value) in &status.details {
-        println!("{name:<11} {value}");
+        say!("{name:<11} {value}");
     }
     ps.close().await?;
     Ok(if status.writable { ExitCode::SUCCESS } else { ExitCode::FAILURE })

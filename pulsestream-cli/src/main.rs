@@ -1,5 +1,7 @@
 //! The `pulsestream` program: demo, serve, admin, queue, import, export, backup, doctor, settings.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program talks to people")]
+
+#[macro_use]
+mod print;
 
 mod admin;
 mod args;
@@ -34,16 +36,16 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("error: the runtime did not start: {error}");
+            complain!("error: the runtime did not start: {error}");
             return ExitCode::FAILURE;
         }
     };
     match runtime.block_on(run(cli.command)) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error}");
+            complain!("error: {error}");
             if let Some(hint) = hint(&error) {
-                eprintln!("hint: {hint}");
+                complain!("hint: {hint}");
             }
             ExitCode::FAILURE
         }

@@ -3,9 +3,10 @@
 use std::io::Read;
 use std::path::Path;
 
-use pulsestream::{Builder, PulseStream};
+use pulsestream::{Builder, PrimaryStore, PulseStream, StoreUrl};
 use pulsestream_core::id::TenantId;
 use pulsestream_core::{Error, ErrorKind, Result};
+use pulsestream_embedded::EmbeddedStore;
 
 use crate::args::StoreArgs;
 use crate::settings::ProgramSettings;
@@ -19,6 +20,27 @@ pub(crate) async fn open(
     settings: &ProgramSettings,
 ) -> Result<PulseStream> {
     settings.apply(builder).open(&url(args)).await
+}
+
+/// Opens the stores that the flags name, for a command that has nothing to do where there are none.
+pub(crate) async fn open_existing(
+    operation: &'static str,
+    args: &StoreArgs,
+    settings: &ProgramSettings,
+) -> Result<PulseStream> {
+    if let PrimaryStore::Folder(folder) = url(args).parse::<StoreUrl>()?.primary {
+        require_store(operation, &folder)?;
+    }
+    open(args, PulseStream::builder().without_background(), settings).await
+}
+
+/// Refuses a folder that holds no store, because opening it would make one.
+pub(crate) fn require_store(operation: &'static str, folder: &Path) -> Result<()> {
+    if EmbeddedStore::exists(folder) {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::NotFound, operation, "there is no store at this place")
+        .with_context("folder", folder.display()))
 }
 
 /// Joins `--store` and `--redis` to one URL.
@@ -68,9 +90,9 @@ mod tests {
             redis_prefix: Some("shop".to_owned()),
             config: None,
         };
-        let parsed: pulsestream::StoreUrl = url(&args).parse().unwrap();
+        let parsed: StoreUrl = url(&args).parse().unwrap();
         assert_eq!(parsed.redis.as_deref(), Some("redis://:p%40@h:1/0"));
         assert_eq!(parsed.redis_prefix.as_deref(), Some("shop"));
-        assert_eq!(parsed.primary, pulsestream::PrimaryStore::Postgres("postgres://h/d?x=1".to_owned()));
+        assert_eq!(parsed.primary, PrimaryStore::Postgres("postgres://h/d?x=1".to_owned()));
     }
 }

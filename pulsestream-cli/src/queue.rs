@@ -23,12 +23,12 @@ pub(crate) async fn run(command: QueueCommand) -> Result<ExitCode> {
         QueueCommand::Replay(args) => {
             let queue = open(&args.queue).await?;
             let receipts = receipts(&queue, &args).await?;
-            println!("{} dead letters are in the queue again", queue.replay(&receipts).await?);
+            say!("{} dead letters are in the queue again", queue.replay(&receipts).await?);
         }
         QueueCommand::Discard(args) => {
             let queue = open(&args.queue).await?;
             let receipts = receipts(&queue, &args).await?;
-            println!("{} dead letters are gone", queue.discard(&receipts).await?);
+            say!("{} dead letters are gone", queue.discard(&receipts).await?);
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -45,16 +45,16 @@ async fn open(args: &QueueArgs) -> Result<Arc<RedisIngestQueue>> {
 async fn status(args: &QueueArgs) -> Result<()> {
     let queue = open(args).await?;
     let depth = queue.depth().await?;
-    println!("durability    {}", format!("{:?}", queue.durability()).to_lowercase());
-    println!("batches       {}", depth.batches);
-    println!("dead letters  {}", depth.dead);
-    println!("events        {}   (of both)", depth.events);
+    say!("durability    {}", format!("{:?}", queue.durability()).to_lowercase());
+    say!("batches       {}", depth.batches);
+    say!("dead letters  {}", depth.dead);
+    say!("events        {}   (of both)", depth.events);
     Ok(())
 }
 
 async fn dead(args: &DeadArgs) -> Result<()> {
     for letter in open(&args.queue).await?.dead_letters(args.limit).await? {
-        println!("{}", line(&letter));
+        say!("{}", line(&letter));
         if let (true, Ok(events)) = (args.events, &letter.events) {
             for event in events {
                 let json = serde_json::to_string(event).map_err(|error| {
@@ -65,7 +65,7 @@ async fn dead(args: &DeadArgs) -> Result<()> {
                     )
                     .with_source(error)
                 })?;
-                println!("  {json}");
+                say!("  {json}");
             }
         }
     }

@@ -42,9 +42,9 @@ pub(crate) async fn run(args: Box<ServeArgs>) -> Result<ExitCode> {
     if args.admin_tenant.is_none() {
         admin::offer_setup(&ps, args.listen).await?;
     }
-    println!("store     {}", ps.url());
-    println!("serving   http://{}", args.listen);
-    println!("health    http://{}/health/ready", args.listen);
+    say!("store     {}", ps.url());
+    say!("serving   http://{}", args.listen);
+    say!("health    http://{}/health/ready", args.listen);
     let control = Control::start(&ps);
     let served = serve(&ps, listener, config, stop_signal()).await;
     drop(control);
@@ -78,7 +78,7 @@ pub(crate) async fn serve(
     let app = pulsestream_axum::router(ps.clone(), config)?;
     let served = pulsestream_axum::serve(listener, app, &ps.settings().http, stop).await;
     if served.cut > 0 {
-        eprintln!("stopped: {} connections did not end in time and were cut", served.cut);
+        complain!("stopped: {} connections did not end in time and were cut", served.cut);
     }
     Ok(())
 }
@@ -109,5 +109,5 @@ pub(crate) async fn stop_signal() {
     }
     #[cfg(not(unix))]
     interrupt.await;
-    eprintln!("stopping: requests under way are finished");
+    complain!("stopping: requests under way are finished");
 }

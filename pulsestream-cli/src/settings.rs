@@ -99,6 +99,6 @@ pub(crate) fn run(args: &SettingsArgs) -> Result<ExitCode> {
     let text = serde_json::to_string_pretty(&settings).map_err(|error| {
         Error::new(ErrorKind::Internal, "settings.write", "the settings cannot be written").with_source(error)
     })?;
-    println!("{text}");
+    say!("{text}");
     Ok(ExitCode::SUCCESS)
 }

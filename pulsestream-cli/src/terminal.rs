@@ -24,7 +24,7 @@ impl Notifier for TerminalNotifier {
     async fn deliver(&self, notification: &Notification) -> DeliveryReport {
         let content = &notification.delivery.content;
         let line = |text: &str| text.replace(|char: char| char.is_control(), " ");
-        println!("[{}] {}: {}", content.kind.as_str(), line(&content.title), line(&content.message));
+        say!("[{}] {}: {}", content.kind.as_str(), line(&content.title), line(&content.message));
         DeliveryReport {
             outcome: DeliveryOutcome::Delivered,
             request: "print".into(),

@@ -11,7 +11,8 @@ use crate::error::{Fault, FaultResult};
 use crate::segment::{self, Footer};
 use crate::storage::{OpenMode, Storage};
 
-const NAME: &str = "manifest";
+/// Its file.
+pub(crate) const NAME: &str = "manifest";
 const NEW_NAME: &str = "manifest.new";
 const MAGIC: &[u8; 8] = b"PSMANI\r\n";
 /// Version of the manifest format; version 1 had no summaries.

@@ -1,6 +1,6 @@
 //! The store as applications hold it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pulsestream_core::Result;
@@ -12,11 +12,13 @@ use crate::config::EmbeddedConfig;
 use crate::engine::{self, Engine, Leader, Workers};
 use crate::error::FaultResult;
 use crate::key_value::EmbeddedKeyValue;
+use crate::manifest;
 use crate::pool::Pool;
 use crate::query::Interners;
 use crate::question::{Desk, Question, Size};
+use crate::segment;
 use crate::storage::{Folder, Storage};
-use crate::wal::Group;
+use crate::wal::{self, Group};
 
 /// Questions about fewer rows than this are answered on the caller's thread: handing them over would take longer.
 const SMALL_QUESTION_ROWS: usize = 32_768;
@@ -56,6 +58,12 @@ impl EmbeddedStore {
     pub fn open(path: impl Into<PathBuf>, config: EmbeddedConfig, env: Env) -> Result<Self> {
         Self::open_in(Arc::new(Folder::new(path)), config, env, true)
             .map_err(|fault| fault.during("embedded.open"))
+    }
+
+    /// Returns whether a folder holds a store, for programs that only look into one: opening makes a store where there is none.
+    pub fn exists(folder: &Path) -> bool {
+        // A store that has lost its manifest has a log or segments: opening it says so.
+        [manifest::NAME, wal::DIRECTORY, segment::DIRECTORY].iter().any(|part| folder.join(part).exists())
     }
 
     /// Opens the store in any storage. Without background threads, sealing and compaction happen in

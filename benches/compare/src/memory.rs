@@ -5,12 +5,16 @@ use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use pulsestream_core::env::Env;
+use pulsestream_core::event::Event;
+use pulsestream_core::id::EventId;
 use pulsestream_core::ports::event_store::EventStore;
-use pulsestream_core::query::{AggregateQuery, AggregateTable, Aggregator};
+use pulsestream_core::query::{Aggregator, FindQuery};
 use pulsestream_core::testkit::{EventGenerator, block_on};
 use pulsestream_embedded::{EmbeddedConfig, EmbeddedStore};
 
-use crate::query::{Answer, Ask, compare, questions, table};
+use serde_json::json;
+
+use crate::query::{Answer, Ask, Question, compare, questions, table};
 use crate::{Outcome, events, ours};
 
 /// Bytes of columns that are kept while questions are asked, and bytes that one question may take up.
@@ -18,32 +22,42 @@ const CACHE_BYTES: usize = 64 << 20;
 const QUERY_BYTES: usize = 128 << 20;
 
 const WEEKS_MICROS: u64 = 28 * 86_400_000_000;
+const BATCH: u64 = 1_000;
+/// Events that are looked up by id, spread over all of them.
+const SAMPLES: u64 = 64;
 
 /// Loads events that are made one batch at a time, so that the memory is the store's. Then a process of its own opens the store and
-/// asks the aggregates of the comparison, and another one works them out from the generator alone.
+/// asks the questions of the comparison, and another one works them out from the generator alone.
 pub(crate) fn run() -> Outcome<()> {
     let folder = tempfile::tempdir_in(".")?;
     let reference = start("reference", folder.path())?;
+    let path = folder.path().join("store");
     let before = memory("VmRSS")?;
-    let store = ours::open(folder.path())?;
+    let store = ours::open(&path)?;
     println!("idle: {:.1} MiB, {:.1} MiB of them before opening", memory("VmRSS")?, before);
     let mut generator = generator()?;
-    for _ in 0..events() / 1_000 {
-        ours::append(&store, (0..1_000).map(|_| generator.event()).collect())?;
+    let mut ids = Vec::new();
+    for batch in 0..events() / BATCH {
+        let batch = (batch * BATCH..(batch + 1) * BATCH).map(|number| (number, generator.event()));
+        let (numbers, events): (Vec<u64>, Vec<Event>) = batch.unzip();
+        let samples = numbers.iter().zip(&events).filter(|(number, _)| is_sample(**number));
+        ids.extend(samples.map(|(_, event)| event.id.clone()));
+        ours::append(&store, events)?;
     }
+    std::fs::write(folder.path().join("ids"), serde_json::to_vec(&ids)?)?;
     println!("while loading {} events: {:.1} MiB at most", events(), memory("VmHWM")?);
     store.maintain()?;
     println!("after compaction: {:.1} MiB at most", memory("VmHWM")?);
     block_on(store.close())?;
     drop(store);
     let started = Instant::now();
-    let store = ours::open(folder.path())?;
+    let store = ours::open(&path)?;
     println!("open: {:.1} ms", started.elapsed().as_secs_f64() * 1e3);
     drop(store);
 
     let found = answers(start("answers", folder.path())?)?;
     let expected = answers(reference)?;
-    for ((question, found), expected) in questions().iter().filter(is_aggregate).zip(&found).zip(&expected) {
+    for ((question, found), expected) in questions().iter().filter(is_asked).zip(&found).zip(&expected) {
         compare(question, std::slice::from_ref(found), std::slice::from_ref(expected))?;
     }
     println!("all answers equal those of the reference");
@@ -54,18 +68,25 @@ pub(crate) fn run() -> Outcome<()> {
 pub(crate) fn answer(folder: &Path) -> Outcome<()> {
     let config =
         EmbeddedConfig { cache_bytes: CACHE_BYTES, query_bytes: QUERY_BYTES, ..EmbeddedConfig::default() };
-    let store = EmbeddedStore::open(folder, config, Env::system())?;
+    let store = EmbeddedStore::open(&folder.join("store"), config, Env::system())?;
+    let ids: Vec<EventId> = serde_json::from_slice(&std::fs::read(folder.join("ids"))?)?;
     let idle = memory("VmHWM")?;
-    let mut answers = Vec::new();
+    let mut answers: Vec<Answer> = Vec::new();
     for round in 0..2 {
         answers.clear();
-        for question in questions().iter().filter(is_aggregate) {
-            let Ask::Aggregate(query) = &question.ask else { continue };
+        for question in questions().iter().filter(is_asked) {
             let started = Instant::now();
-            answers.push(table(&block_on(store.aggregate(ours::tenant(), query))?));
+            answers.push(match &question.ask {
+                Ask::Aggregate(query) => table(&block_on(store.aggregate(ours::tenant(), query))?),
+                Ask::Find(query) => events_as_rows(&block_on(store.find(ours::tenant(), query))?.events),
+                Ask::Get | Ask::Small(_) => {
+                    let found = block_on(store.get(ours::tenant(), &ids))?;
+                    events_as_rows(found.iter().flatten())
+                }
+            });
             let seconds = started.elapsed().as_secs_f64();
             eprintln!(
-                "  round {}: {}: {seconds:.2} s, {:.1} MiB at most",
+                "  round {}: {}: {seconds:.3} s, {:.1} MiB at most",
                 round + 1,
                 question.name,
                 memory("VmHWM")?
@@ -87,27 +108,80 @@ pub(crate) fn answer(folder: &Path) -> Outcome<()> {
 /// Works the answers out from the generated events, without a store.
 pub(crate) fn reference() -> Outcome<()> {
     let questions = questions();
-    let queries: Vec<&AggregateQuery> = questions
-        .iter()
-        .filter_map(|question| match &question.ask {
-            Ask::Aggregate(query) => Some(query),
-            _ => None,
-        })
-        .collect();
-    let mut all = queries.iter().map(|query| Aggregator::new(query)).collect::<Result<Vec<_>, _>>()?;
+    let asked: Vec<&Question> = questions.iter().filter(is_asked).collect();
+    let mut expected = asked.iter().map(|question| Expected::new(&question.ask)).collect::<Outcome<Vec<_>>>()?;
     let mut generator = generator()?;
-    for _ in 0..events() / 1_000 * 1_000 {
+    for number in 0..events() / BATCH * BATCH {
         let event = generator.event();
-        all.iter_mut().try_for_each(|aggregator| aggregator.add_event(&event))?;
+        expected.iter_mut().try_for_each(|one| one.add(number, &event))?;
     }
-    let tables: Vec<AggregateTable> = all.into_iter().map(Aggregator::finish).collect();
-    let answers: Vec<Answer> = tables.iter().map(table).collect();
+    let answers: Vec<Answer> = expected.into_iter().map(Expected::finish).collect();
     println!("{}", serde_json::to_string(&answers)?);
     Ok(())
 }
 
-fn is_aggregate(question: &&crate::query::Question) -> bool {
-    matches!(question.ask, Ask::Aggregate(_))
+/// An answer while it is worked out, in the simplest way.
+enum Expected<'a> {
+    Aggregate(Box<Aggregator>),
+    Newest(&'a FindQuery, Vec<Event>),
+    Samples(Vec<Event>),
+}
+
+impl<'a> Expected<'a> {
+    fn new(ask: &'a Ask) -> Outcome<Self> {
+        Ok(match ask {
+            Ask::Aggregate(query) => Self::Aggregate(Box::new(Aggregator::new(query)?)),
+            Ask::Find(query) => Self::Newest(query, Vec::new()),
+            Ask::Get | Ask::Small(_) => Self::Samples(Vec::new()),
+        })
+    }
+
+    fn add(&mut self, number: u64, event: &Event) -> Outcome<()> {
+        match self {
+            Self::Aggregate(aggregator) => aggregator.add_event(event)?,
+            Self::Newest(query, found) => {
+                if query.filter.as_ref().is_none_or(|filter| filter.matches(event)) {
+                    found.push(event.clone());
+                    if found.len() >= 2 * query.limit {
+                        newest(found, query.limit);
+                    }
+                }
+            }
+            Self::Samples(samples) if is_sample(number) => samples.push(event.clone()),
+            Self::Samples(_) => {}
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Answer {
+        match self {
+            Self::Aggregate(aggregator) => table(&aggregator.finish()),
+            Self::Newest(query, mut found) => {
+                newest(&mut found, query.limit);
+                events_as_rows(&found)
+            }
+            Self::Samples(samples) => events_as_rows(&samples),
+        }
+    }
+}
+
+fn newest(events: &mut Vec<Event>, limit: usize) {
+    events.sort_by(|left, right| (right.timestamp, &right.id).cmp(&(left.timestamp, &left.id)));
+    events.truncate(limit);
+}
+
+fn events_as_rows<'a>(events: impl IntoIterator<Item = &'a Event>) -> Answer {
+    let row = |event: &Event| vec![json!(event.id), json!(event.timestamp), json!(event.payload.as_str())];
+    events.into_iter().map(row).collect()
+}
+
+fn is_sample(number: u64) -> bool {
+    number.is_multiple_of((events() / SAMPLES).max(1))
+}
+
+/// All but the one about a small store.
+fn is_asked(question: &&Question) -> bool {
+    !matches!(question.ask, Ask::Small(_))
 }
 
 fn generator() -> Outcome<EventGenerator> {

@@ -12,6 +12,7 @@ use pulsestream_core::{Error, ErrorKind, Result};
 use pulsestream_embedded::{EmbeddedConfig, EmbeddedStore};
 
 use crate::args::BackupArgs;
+use crate::open;
 pub(crate) use control::Control;
 
 const OPERATION: &str = "backup";
@@ -24,10 +25,7 @@ pub(crate) async fn run(args: BackupArgs) -> Result<ExitCode> {
             "only a store in a folder is copied this way: use the tools of the server, for example pg_dump";
         return Err(Error::new(ErrorKind::Unsupported, OPERATION, message));
     };
-    if !folder.is_dir() {
-        return Err(Error::new(ErrorKind::NotFound, OPERATION, "there is no store at this place")
-            .with_context("folder", folder.display()));
-    }
+    open::require_store(OPERATION, &folder)?;
     let target = std::path::absolute(&args.to).map_err(|error| {
         Error::new(ErrorKind::Invalid, OPERATION, "the target has no absolute path").with_source(error)
     })?;
@@ -35,7 +33,7 @@ pub(crate) async fn run(args: BackupArgs) -> Result<ExitCode> {
     let backup = copy(&folder, target, bar.clone()).await;
     bar.finish_and_clear();
     let backup = backup?;
-    println!("{} events, {} in {}", backup.events, HumanBytes(backup.bytes), args.to.display());
+    say!("{} events, {} in {}", backup.events, HumanBytes(backup.bytes), args.to.display());
     Ok(ExitCode::SUCCESS)
 }
 

@@ -74,28 +74,28 @@ async fn run_on(ps: &PulseStream, args: &DemoArgs) -> Result<()> {
 
     let listener = serve::listen(args.listen).await?;
     let base = format!("http://{}", args.listen);
-    println!();
-    println!(
+    say!("");
+    say!(
         "  A shop with {} events of history; payments failed from {} to {}.",
         args.events, incident.start, incident.end
     );
-    println!(
+    say!(
         "  {} live events a second go on; payments fail again in {} s.",
         args.rate,
         INCIDENT_AFTER.0.as_secs()
     );
-    println!();
-    println!("  health    {base}/health/ready");
-    println!("  metrics   {base}/metrics");
-    println!("  API       {base}/api/v1/openapi.json");
-    println!();
-    println!("  Search the failures:");
-    println!(
+    say!("");
+    say!("  health    {base}/health/ready");
+    say!("  metrics   {base}/metrics");
+    say!("  API       {base}/api/v1/openapi.json");
+    say!("");
+    say!("  Search the failures:");
+    say!(
         "  curl -s -H 'X-API-Key: {key}' '{base}/api/v1/ingestion/events/search?service=payment&severity=error&limit=3'",
         key = key.expose()
     );
-    println!();
-    println!("  Ctrl-C stops. Alerts:");
+    say!("");
+    say!("  Ctrl-C stops. Alerts:");
     let live = tokio::spawn(traffic::run(shop, args.seed, args.rate, INCIDENT_AFTER));
     let limit = args.seconds.map(Duration::from_secs);
     let stop = async move {

@@ -24,10 +24,15 @@ const PAGE_EVENTS: usize = 1_000;
 /// Writes the events of a tenant, oldest first.
 pub(crate) async fn run(args: ExportArgs) -> Result<ExitCode> {
     let settings = ProgramSettings::read(args.store.config.as_deref())?;
-    let ps = open::open(&args.store, PulseStream::builder().without_background(), &settings).await?;
+    let ps = open::open_existing(OPERATION, &args.store, &settings).await?;
     let outcome = export(&ps, &args).await;
     ps.close().await?;
-    eprintln!("{} events exported", outcome?);
+    match outcome {
+        Ok(exported) => complain!("{exported} events exported"),
+        // Whoever read it, `head` for example, has enough.
+        Err(error) if is_closed_pipe(&error) => {}
+        Err(error) => return Err(error),
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -119,6 +124,11 @@ fn progress_bar() -> ProgressBar {
         bar.set_style(style);
     }
     bar
+}
+
+fn is_closed_pipe(error: &Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 fn cannot_write(error: std::io::Error) -> Error {

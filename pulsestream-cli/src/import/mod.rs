@@ -99,13 +99,13 @@ pub(crate) async fn run(args: ImportArgs) -> Result<ExitCode> {
     ps.close().await?;
     let report = outcome?;
     for (line, reason) in &report.first_refusals {
-        eprintln!("line {line}: {reason}");
+        complain!("line {line}: {reason}");
     }
     let hidden = report.refused - report.first_refusals.len() as u64;
     if hidden > 0 {
-        eprintln!("and {hidden} more refused lines; show them with --show-errors {}", report.refused);
+        complain!("and {hidden} more refused lines; show them with --show-errors {}", report.refused);
     }
-    println!(
+    say!(
         "{} lines: {} stored, {} there already, {} refused; tenant {tenant}",
         report.lines, report.stored, report.duplicates, report.refused
     );

@@ -1,6 +1,7 @@
 //! Import, export, backup and doctor.
 
 use std::path::Path;
+use std::process::Stdio;
 
 use pulsestream_core::env::Env;
 use pulsestream_core::event::Event;
@@ -93,5 +94,44 @@ fn a_backup_passes_doctor_and_damage_does_not() {
 
     std::fs::write(place.path().join("b/backup.unfinished"), "").unwrap();
     assert!(fail(&["doctor", path(&copy)]).contains("a backup that was not finished"));
-    assert!(fail(&["doctor", path(&place.path().join("nothing"))]).contains("no store at this place"));
+}
+
+#[test]
+fn a_command_that_only_looks_makes_no_store() {
+    let place = tempfile::tempdir().unwrap();
+    let (missing, foreign) = (place.path().join("missing"), place.path().join("foreign"));
+    std::fs::create_dir(&foreign).unwrap();
+    std::fs::write(foreign.join("notes.txt"), "mine").unwrap();
+    for folder in [&missing, &foreign] {
+        let folder = path(folder);
+        for words in [
+            vec!["doctor", folder],
+            vec!["backup", folder, "--to", "copy"],
+            vec!["export", "--store", folder, "--tenant", "shop"],
+            vec!["admin", "rotate-keys", "--store", folder],
+        ] {
+            assert!(fail(&words).contains("there is no store at this place"), "{words:?}");
+        }
+    }
+    assert!(!missing.exists());
+    assert_eq!(std::fs::read_dir(&foreign).unwrap().count(), 1);
+}
+
+#[test]
+fn a_reader_that_has_enough_is_no_error() {
+    let place = tempfile::tempdir().unwrap();
+    fill(place.path(), 1_000);
+    let store = path(place.path());
+    for words in [
+        vec!["settings"],
+        vec!["doctor", store],
+        vec!["export", "--store", store, "--tenant", "shop"],
+    ] {
+        let mut command = crate::program::command(&words);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{words:?}: {}", crate::program::text(&output.stderr));
+        assert!(output.stderr.is_empty(), "{words:?}: {}", crate::program::text(&output.stderr));
+    }
 }

@@ -14,7 +14,7 @@ use crate::cache::Cache;
 use crate::config::EmbeddedConfig;
 use crate::error::{Fault, FaultResult};
 use crate::hot::{Batch, Generation};
-use crate::manifest::Manifest;
+use crate::manifest::{self, Manifest};
 use crate::segment::{self, IdHasher};
 use crate::signal::Signal;
 use crate::storage::{Lock, OpenMode, Storage};
@@ -132,11 +132,12 @@ fn refuse_unfinished_backup(storage: &Arc<dyn Storage>) -> FaultResult<()> {
 }
 
 fn create(storage: &Arc<dyn Storage>, env: &Env) -> FaultResult<Manifest> {
-    // A log without a manifest was not written by a crash: the manifest comes first.
-    let has_log =
-        storage.list(wal::DIRECTORY).is_ok_and(|names| names.iter().any(|name| name.ends_with(".wal")));
-    if has_log {
-        return Err(Fault::corrupt("manifest", 0, "the manifest is missing"));
+    // A log or a segment without a manifest was not left by a crash: the manifest comes first. It must not be taken for an orphan.
+    for (directory, ending) in [(wal::DIRECTORY, ".wal"), (segment::DIRECTORY, ".seg")] {
+        if storage.list(directory).is_ok_and(|names| names.iter().any(|name| name.ends_with(ending))) {
+            let missing = "the manifest is missing: restore it, or the whole folder, from a backup";
+            return Err(Fault::corrupt(manifest::NAME, 0, missing));
+        }
     }
     let manifest = Manifest::new(env.random_bytes()?);
     manifest.store(storage)?;

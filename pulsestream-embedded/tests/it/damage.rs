@@ -25,6 +25,10 @@ struct Folder {
 }
 
 fn open(fs: &SimFs) -> EmbeddedStore {
+    try_open(fs).unwrap()
+}
+
+fn try_open(fs: &SimFs) -> pulsestream_core::Result<EmbeddedStore> {
     let config = EmbeddedConfig {
         log_file_bytes: 8 << 10,
         seal_events: 30,
@@ -32,7 +36,7 @@ fn open(fs: &SimFs) -> EmbeddedStore {
         ..EmbeddedConfig::default()
     };
     let (env, _) = Env::manual(Timestamp::from_seconds(1_800_000_000), 1);
-    EmbeddedStore::open_storage(std::sync::Arc::new(fs.clone()), config, env, false).unwrap()
+    EmbeddedStore::open_storage(std::sync::Arc::new(fs.clone()), config, env, false)
 }
 
 /// Appends, and returns how many events were new.
@@ -93,6 +97,24 @@ fn damage_in_one_segment_leaves_the_others_readable() {
     folder.the_rest_is_readable(&store);
     folder.is_damage_of_the_first(&block_on(store.find(folder.tenants[0], &everything())).unwrap_err());
     append(&store, folder.tenants[0], vec![EventGenerator::new(9).event()]);
+}
+
+#[test]
+fn without_the_manifest_nothing_is_taken_for_an_orphan() {
+    let folder = Folder::new();
+    let files = || folder.fs.files().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    folder.fs.remove("manifest").unwrap();
+    // Segments alone are no new store either.
+    for with_log in [true, false] {
+        if !with_log {
+            let logs = files().into_iter().filter(|name| name.ends_with(".wal"));
+            logs.for_each(|log| folder.fs.remove(&log).unwrap());
+        }
+        let error = try_open(&folder.fs).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+        assert!(error.to_string().contains("the manifest is missing"), "{error}");
+        assert!(folder.segments.iter().all(|segment| files().contains(segment)));
+    }
 }
 
 #[test]
