@@ -44,10 +44,7 @@ fn print(report: &Report) {
             _ => String::new(),
         };
         let size = HumanBytes(segment.bytes).to_string();
-        say!(
-            "{:<28} {size:>10} {:>10} {:>10}  {range}",
-            segment.file, segment.rows, segment.deleted_rows
-        );
+        say!("{:<28} {size:>10} {:>10} {:>10}  {range}", segment.file, segment.rows, segment.deleted_rows);
         if let Some(damage) = &segment.damage {
             say!("  DAMAGED: {damage}");
         }

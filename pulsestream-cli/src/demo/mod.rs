@@ -77,7 +77,9 @@ async fn run_on(ps: &PulseStream, args: &DemoArgs) -> Result<()> {
     say!("");
     say!(
         "  A shop with {} events of history; payments failed from {} to {}.",
-        args.events, incident.start, incident.end
+        args.events,
+        incident.start,
+        incident.end
     );
     say!(
         "  {} live events a second go on; payments fail again in {} s.",

@@ -107,7 +107,10 @@ pub(crate) async fn run(args: ImportArgs) -> Result<ExitCode> {
     }
     say!(
         "{} lines: {} stored, {} there already, {} refused; tenant {tenant}",
-        report.lines, report.stored, report.duplicates, report.refused
+        report.lines,
+        report.stored,
+        report.duplicates,
+        report.refused
     );
     Ok(if report.refused == 0 { ExitCode::SUCCESS } else { ExitCode::from(2) })
 }

@@ -122,11 +122,9 @@ fn a_reader_that_has_enough_is_no_error() {
     let place = tempfile::tempdir().unwrap();
     fill(place.path(), 1_000);
     let store = path(place.path());
-    for words in [
-        vec!["settings"],
-        vec!["doctor", store],
-        vec!["export", "--store", store, "--tenant", "shop"],
-    ] {
+    for words in
+        [vec!["settings"], vec!["doctor", store], vec!["export", "--store", store, "--tenant", "shop"]]
+    {
         let mut command = crate::program::command(&words);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         drop(child.stdout.take());
