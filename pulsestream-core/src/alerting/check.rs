@@ -200,6 +200,10 @@ fn check_composite(expression: &RuleExpr, rule: &Rule, problems: &mut Problems) 
     if !rule.group_by.is_empty() {
         problems.refuse("/group_by", "not_allowed", "a composite rule has one instance");
     }
+    if !rule.filter.is_all() {
+        let message = "a composite rule looks at no events; put the filter into the rules that it names";
+        problems.refuse("/filter", "not_allowed", message);
+    }
 }
 
 fn depth(expression: &RuleExpr) -> usize {
@@ -262,5 +266,10 @@ mod tests {
         let mut bad = rule();
         bad.kind = RuleKind::Composite { expression: RuleExpr::Not(Box::new(RuleExpr::Rule(bad.id))) };
         assert_eq!(pointers(&bad), ["/kind/expression"]);
+        bad.kind = RuleKind::Composite { expression: RuleExpr::Rule(RuleId::from_u128(2)) };
+        assert_eq!(pointers(&bad), Vec::<String>::new());
+        bad.filter = "event_type = 'call'".parse().unwrap();
+        bad.group_by = vec!["source.service".parse().unwrap()];
+        assert_eq!(pointers(&bad), ["/group_by", "/filter"]);
     }
 }

@@ -54,7 +54,7 @@ pub(super) async fn replay(
     for rule in &rules {
         engine.validate(rule)?;
     }
-    let start = rules.iter().map(lookback).max().map_or(range.start, |back| range.start.minus(back));
+    let start = range.start.minus(lookback(&rules));
     let mut evaluation = engine.start(tenant, &rules, None)?;
     let mut transitions = evaluation.advance(start);
     let filter = match rules.as_slice() {
@@ -107,8 +107,17 @@ fn historic(rule: &Rule) -> Rule {
     rule
 }
 
-/// Returns how far back the state of a rule reaches.
-pub(super) fn lookback(rule: &Rule) -> Duration {
+/// Returns how far back the state of rules reaches: that of a composite as far as its own and that of the rules that it names.
+pub(super) fn lookback(rules: &[Rule]) -> Duration {
+    let furthest = |is_composite: bool| {
+        let wanted =
+            rules.iter().filter(|rule| matches!(rule.kind, RuleKind::Composite { .. }) == is_composite);
+        wanted.map(lookback_of).max().unwrap_or_default()
+    };
+    furthest(false) + furthest(true)
+}
+
+fn lookback_of(rule: &Rule) -> Duration {
     let own = match &rule.kind {
         RuleKind::Threshold { window, .. } | RuleKind::Absence { window } => *window,
         RuleKind::Change { window, offset, .. } => *window + offset.unwrap_or(*window),

@@ -1,7 +1,7 @@
 //! The evaluation of the rules of one tenant.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::time::Duration;
 
 use super::EngineSettings;
@@ -9,6 +9,7 @@ use super::explain::explain_series;
 use super::group::decode_labels;
 use super::index::RuleIndex;
 use super::machine::{Change, FOREVER, NEVER};
+use super::named::NamedRules;
 use super::program::Program;
 use super::tracker::{Orphan, Tracker, read_orphans};
 use crate::alerting::codec::{Reader, Writer};
@@ -21,12 +22,12 @@ use crate::ports::rule_engine::{
 };
 use crate::time::{Timestamp, micros};
 
-/// Version of the snapshot format.
-const FORMAT: u64 = 1;
+/// Version of the snapshot format. The first one said nothing of the rules that composites name.
+const FORMAT: u64 = 2;
 
-/// When an instance must be looked at: due, rule, fingerprint, slot. The fingerprint makes the order of one instant the same
-/// after a restart, when slots are others.
-type Timer = Reverse<(i64, u32, Fingerprint, u32)>;
+/// When an instance must be looked at: due, whether its rule is composite, rule, fingerprint, slot. Composites come after the rules that
+/// they name. The fingerprint makes the order of one instant the same after a restart, when slots are others.
+type Timer = Reverse<(i64, bool, u32, Fingerprint, u32)>;
 
 /// Evaluates rules incrementally, on the time of the events.
 #[derive(Debug)]
@@ -38,8 +39,7 @@ pub(super) struct StreamingEvaluation {
     /// Active rules by id.
     rules: Vec<Tracker>,
     index: RuleIndex,
-    /// For each rule the composite rules that name it.
-    dependents: Vec<Vec<u32>>,
+    named: NamedRules,
     timers: BinaryHeap<Timer>,
     /// The latest arrival: of an event, or of the time itself.
     arrival: i64,
@@ -59,7 +59,7 @@ impl StreamingEvaluation {
             max_instances: settings.max_instances.max(1),
             rules: Vec::new(),
             index: RuleIndex::default(),
-            dependents: Vec::new(),
+            named: NamedRules::default(),
             timers: BinaryHeap::new(),
             arrival: NEVER,
             counters: EvaluationCounters::default(),
@@ -76,7 +76,7 @@ impl StreamingEvaluation {
     pub(super) fn restore(&mut self, snapshot: &[u8]) -> Result<()> {
         let mut input = Reader::new(snapshot);
         let format = input.unsigned()?;
-        if format != FORMAT {
+        if !(1..=FORMAT).contains(&format) {
             return Err(Error::new(
                 ErrorKind::Unsupported,
                 "rule_engine.start",
@@ -85,7 +85,7 @@ impl StreamingEvaluation {
             .with_context("format", format));
         }
         self.arrival = input.signed()?;
-        let mut orphans = Vec::new();
+        let (mut orphans, mut gone) = (Vec::new(), Vec::new());
         for _ in 0..input.length(16)? {
             let id = RuleId::from_bytes(input.array()?);
             let version = input.unsigned()?;
@@ -99,40 +99,37 @@ impl StreamingEvaluation {
                         Some(_) => TransitionReason::RuleChanged,
                         None => TransitionReason::RuleRemoved,
                     };
+                    gone.push(id);
                     let ended = read_orphans(&mut state)?;
                     orphans
                         .extend(ended.into_iter().map(|orphan| (id, version, paths.clone(), orphan, reason)));
                 }
             }
         }
+        self.named = if format > 1 { NamedRules::read(&mut input)? } else { NamedRules::default() };
         if !input.is_empty() {
             return Err(input.corrupt());
         }
+        gone.into_iter().for_each(|rule| self.named.forget(rule));
         for (rule, version, paths, orphan, reason) in orphans {
             let transition = end_orphan(self.tenant, rule, version, &paths, orphan, self.arrival, reason);
             self.backlog.extend(transition);
         }
         self.rebuild();
+        let mut backlog = std::mem::take(&mut self.backlog);
+        if self.arrival != NEVER {
+            self.evaluate_composites(self.arrival, &mut backlog);
+        }
+        self.backlog = backlog;
         Ok(())
     }
 
     /// Makes everything that is derived from the rules again.
     fn rebuild(&mut self) {
-        self.index = RuleIndex::new((0..).zip(self.rules.iter().map(|tracker| &tracker.compiled.rule)));
-        let positions: HashMap<RuleId, usize> =
-            self.rules.iter().enumerate().map(|(at, tracker)| (tracker.compiled.rule.id, at)).collect();
-        self.dependents = vec![Vec::new(); self.rules.len()];
-        for (at, tracker) in (0..).zip(&self.rules) {
-            if let Program::Composite(expression) = &tracker.compiled.program {
-                expression.for_each_rule(&mut |id| {
-                    if let Some(position) = positions.get(&id)
-                        && !self.dependents[*position].contains(&at)
-                    {
-                        self.dependents[*position].push(at);
-                    }
-                });
-            }
-        }
+        let rules = (0..).zip(self.rules.iter().map(|tracker| &tracker.compiled));
+        let followers = rules.filter(|(_, compiled)| !compiled.is_composite());
+        self.index = RuleIndex::new(followers.map(|(number, compiled)| (number, &compiled.rule)));
+        self.watch_named_rules();
         self.timers.clear();
         for rule in 0..u32::try_from(self.rules.len()).unwrap_or(0) {
             for slot in 0..u32::try_from(self.rules[rule as usize].series.len()).unwrap_or(0) {
@@ -143,6 +140,23 @@ impl StreamingEvaluation {
             }
         }
         self.begin();
+    }
+
+    fn watch_named_rules(&mut self) {
+        let mut composites: BTreeMap<RuleId, Vec<u32>> = BTreeMap::new();
+        for (at, tracker) in (0..).zip(&self.rules) {
+            if let Program::Composite(expression) = &tracker.compiled.program {
+                expression.for_each_rule(&mut |id| composites.entry(id).or_default().push(at));
+            }
+        }
+        for tracker in &mut self.rules {
+            tracker.is_named =
+                !tracker.compiled.is_composite() && composites.contains_key(&tracker.compiled.rule.id);
+        }
+        let rules = &self.rules;
+        let firing =
+            |id| rules.iter().find(|tracker| tracker.compiled.rule.id == id).map_or(0, Tracker::firing);
+        self.named.watch(composites, firing);
     }
 
     /// Makes the instances of rules without groups, once the time is known.
@@ -165,7 +179,8 @@ impl StreamingEvaluation {
         series.due = due;
         if due < series.queued {
             series.queued = due;
-            self.timers.push(Reverse((due, rule, series.fingerprint, slot)));
+            let is_composite = tracker.compiled.is_composite();
+            self.timers.push(Reverse((due, is_composite, rule, series.fingerprint, slot)));
         }
     }
 
@@ -175,31 +190,46 @@ impl StreamingEvaluation {
         if self.arrival == NEVER {
             self.arrival = at;
             self.begin();
+            self.evaluate_composites(at.saturating_sub(self.settle), out);
         }
         self.arrival = self.arrival.max(at);
         self.run_timers(self.arrival.saturating_sub(self.settle), out);
     }
 
+    /// Lets everything happen up to `limit`, in the order of time.
     fn run_timers(&mut self, limit: i64, out: &mut Vec<Transition>) {
-        while let Some(Reverse((due, rule, fingerprint, slot))) =
-            self.timers.peek().copied().filter(|timer| timer.0.0 <= limit)
-        {
-            self.timers.pop();
-            let tracker = &mut self.rules[rule as usize];
-            let series = tracker.series.get_mut(slot as usize).and_then(Option::as_mut);
-            let current = series.filter(|series| series.queued == due && series.fingerprint == fingerprint);
-            let Some(series) = current else { continue };
-            series.queued = FOREVER;
-            if series.due > due {
-                // It moved on since the timer was set.
-                self.schedule(rule, slot);
-                continue;
+        loop {
+            let timer = self
+                .timers
+                .peek()
+                .map_or((FOREVER, true), |Reverse((due, is_composite, ..))| (*due, *is_composite));
+            let change = (self.named.next(), true);
+            if timer.0.min(change.0) > limit {
+                return;
             }
-            let fired_before = tracker.firing;
-            tracker.run(slot, due, self.tenant, out);
-            self.schedule(rule, slot);
-            self.follow(rule, fired_before, due, out);
+            if timer < change {
+                self.run_timer(out);
+            } else {
+                for composite in self.named.settle(change.0) {
+                    self.evaluate_composite(composite, change.0, out);
+                }
+            }
         }
+    }
+
+    fn run_timer(&mut self, out: &mut Vec<Transition>) {
+        let Some(Reverse((due, _, rule, fingerprint, slot))) = self.timers.pop() else { return };
+        let tracker = &mut self.rules[rule as usize];
+        let series = tracker.series.get_mut(slot as usize).and_then(Option::as_mut);
+        let current = series.filter(|series| series.queued == due && series.fingerprint == fingerprint);
+        let Some(series) = current else { return };
+        series.queued = FOREVER;
+        // A series whose deadline moved on since the timer was set only gets another timer.
+        if series.due <= due {
+            tracker.run(slot, due, self.tenant, out);
+            self.follow(rule);
+        }
+        self.schedule(rule, slot);
     }
 
     fn apply(&mut self, rule: u32, event: &Event, at: i64, out: &mut Vec<Transition>) {
@@ -207,34 +237,29 @@ impl StreamingEvaluation {
         if !tracker.compiled.rule.filter.matches(event) || !tracker.follows(event, at, self.arrival) {
             return;
         }
-        let fired_before = tracker.firing;
         let observed = tracker.observe(event, at, self.tenant, out);
         self.counters.matches += 1;
         self.counters.late += u64::from(observed.is_late);
         self.counters.overflowed += u64::from(observed.overflowed);
         self.schedule(rule, observed.slot);
-        self.follow(rule, fired_before, at, out);
+        self.follow(rule);
     }
 
-    /// Evaluates the composite rules that name `rule`, when it began or ceased to fire.
-    fn follow(&mut self, rule: u32, fired_before: u32, at: i64, out: &mut Vec<Transition>) {
-        let fires = self.rules[rule as usize].firing > 0;
-        if fires == (fired_before > 0) {
-            return;
-        }
-        for position in 0..self.dependents[rule as usize].len() {
-            let composite = self.dependents[rule as usize][position];
-            self.evaluate_composite(composite, at, out);
+    /// Tells composites what changed at a rule that they name.
+    fn follow(&mut self, rule: u32) {
+        let tracker = &mut self.rules[rule as usize];
+        self.named.take(tracker.compiled.rule.id, tracker.firing_changes.drain(..));
+    }
+
+    fn evaluate_composites(&mut self, at: i64, out: &mut Vec<Transition>) {
+        for rule in 0..u32::try_from(self.rules.len()).unwrap_or(0) {
+            self.evaluate_composite(rule, at, out);
         }
     }
 
     fn evaluate_composite(&mut self, rule: u32, at: i64, out: &mut Vec<Transition>) {
         let Program::Composite(expression) = &self.rules[rule as usize].compiled.program else { return };
-        let fires = |id: RuleId| {
-            let found = self.rules.binary_search_by_key(&id, |tracker| tracker.compiled.rule.id);
-            found.is_ok_and(|position| self.rules[position].firing > 0)
-        };
-        let truth = expression.holds(&fires);
+        let truth = expression.holds(&|id| self.named.fires(id));
         let slot = self.rules[rule as usize].set_truth(truth, at, self.tenant, out);
         self.schedule(rule, slot);
     }
@@ -259,6 +284,7 @@ impl RuleEvaluation for StreamingEvaluation {
         ended.extend(before.into_values().map(|old| (old, TransitionReason::RuleRemoved)));
         ended.sort_by_key(|(old, _)| old.compiled.rule.id);
         for (mut old, reason) in ended {
+            self.named.forget(old.compiled.rule.id);
             for slot in old.open_slots() {
                 old.end(slot, now.as_micros(), reason, self.tenant, &mut out);
             }
@@ -266,9 +292,7 @@ impl RuleEvaluation for StreamingEvaluation {
         self.rules = after;
         self.rebuild();
         if self.arrival != NEVER {
-            for rule in 0..u32::try_from(self.rules.len()).unwrap_or(0) {
-                self.evaluate_composite(rule, now.as_micros(), &mut out);
-            }
+            self.evaluate_composites(now.as_micros(), &mut out);
         }
         out
     }
@@ -320,10 +344,9 @@ impl RuleEvaluation for StreamingEvaluation {
         };
         let Some(slot) = tracker.open_slots().into_iter().find(matches) else { return out };
         let tracker = &mut self.rules[rule as usize];
-        let fired_before = tracker.firing;
         tracker.end(slot, now.as_micros(), TransitionReason::ResolvedByHand, self.tenant, &mut out);
         self.schedule(rule, slot);
-        self.follow(rule, fired_before, now.as_micros(), &mut out);
+        self.follow(rule);
         out
     }
 
@@ -352,7 +375,6 @@ impl RuleEvaluation for StreamingEvaluation {
         };
         let lateness = self.allowed_lateness;
         let tracker = &mut self.rules[position];
-        let fired_before = tracker.firing;
         let past = events.iter().filter_map(|event| {
             let received_at = event.received_at.as_micros();
             let at = event.timestamp.as_micros().min(received_at);
@@ -362,7 +384,7 @@ impl RuleEvaluation for StreamingEvaluation {
         let slots = u32::try_from(tracker.series.len()).unwrap_or(0);
         let rule = u32::try_from(position).unwrap_or(0);
         (0..slots).for_each(|slot| self.schedule(rule, slot));
-        self.follow(rule, fired_before, until.as_micros(), &mut out);
+        self.follow(rule);
         out
     }
 
@@ -382,12 +404,14 @@ impl RuleEvaluation for StreamingEvaluation {
             tracker.write(&mut state);
             out.sized(&state.into_bytes());
         }
+        self.named.write(&mut out);
         out.into_bytes()
     }
 
     fn next_due(&self) -> Option<Timestamp> {
-        let due = self.timers.peek().map(|Reverse((due, ..))| due.saturating_add(self.settle));
-        due.map(Timestamp::from_micros)
+        let timer = self.timers.peek().map_or(FOREVER, |Reverse((due, ..))| *due);
+        let due = timer.min(self.named.next());
+        (due != FOREVER).then(|| Timestamp::from_micros(due.saturating_add(self.settle)))
     }
 
     fn open_episodes(&self) -> Vec<OpenEpisode> {

@@ -60,7 +60,7 @@ pub(super) fn explain_series(
         (None, _) => "there is no value yet".to_owned(),
     };
     let verdict = if series.machine.breached { "a breach" } else { "no breach" };
-    let left = changes_at.map(|at| format_duration(at.since(evaluated_at)));
+    let left = changes_at.map(|at| format_duration(at.since(evaluated_at.max(time(now)))));
     let consequence = match (state, left) {
         (None, _) if series.machine.held => {
             "a person resolved it, and it stays quiet until the breach was over once".to_owned()

@@ -16,6 +16,10 @@
 //! `evaluation_interval` rounded up to whole steps. In between, an event can begin a breach at once, where a window that is not
 //! over yet cannot be mistaken; it never ends one.
 //!
+//! # Composites
+//! A composite rule follows the rules that it names in the order of time, up to `arrival - settle`: what fires for a moment because the
+//! end of another rule was not decided yet alerts nobody.
+//!
 //! # Cost
 //! An event costs one hash look-up for each combination of fields that rules demand, the filters of the rules found there, and
 //! for each match an addition to one step and a sum over at most 60. Neither the length of a window nor the history matters.
@@ -27,6 +31,7 @@ mod histogram;
 mod history;
 mod index;
 mod machine;
+mod named;
 mod program;
 mod series;
 mod shape;

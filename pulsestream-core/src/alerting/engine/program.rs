@@ -112,6 +112,11 @@ impl CompiledRule {
         }
     }
 
+    /// Returns whether the rule follows other rules instead of events.
+    pub(super) const fn is_composite(&self) -> bool {
+        matches!(self.program, Program::Composite(_))
+    }
+
     /// Returns how much history a new rule starts with; `None` for kinds that start with nothing.
     pub(super) fn history_span(&self) -> Option<i64> {
         match &self.program {

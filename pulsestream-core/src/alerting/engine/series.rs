@@ -238,8 +238,8 @@ impl Series {
 
     /// Takes the truth of a composite expression.
     pub(super) fn set_truth(&mut self, rule: &CompiledRule, truth: bool, at: i64, out: &mut Vec<Change>) {
-        self.evaluated_at = self.evaluated_at.max(at);
         if truth != self.machine.breached {
+            self.evaluated_at = self.evaluated_at.max(at);
             let verdict = if truth { Verdict::Breach } else { Verdict::Quiet };
             self.value = f64::from(u8::from(truth));
             let first = out.len();

@@ -48,8 +48,10 @@ pub(super) struct Tracker {
     pub(super) wants_history: bool,
     /// Hashes of the events of the past that was read, as long as the log may still deliver them.
     primed: BTreeSet<u64>,
-    /// How many instances fire or recover.
-    pub(super) firing: u32,
+    /// A composite rule names the rule.
+    pub(super) is_named: bool,
+    /// By how many more or fewer instances of a named rule fire, each with its time, until composites are told.
+    pub(super) firing_changes: Vec<(i64, i64)>,
     /// Whether there were more groups than it may have, since the start.
     pub(super) has_overflowed: bool,
     /// When the rule told people that it fires, within the last hour.
@@ -74,7 +76,8 @@ impl Tracker {
             free: Vec::new(),
             slots: HashedMap::default(),
             keys: RandomState::new(),
-            firing: 0,
+            is_named: false,
+            firing_changes: Vec::new(),
             has_overflowed: false,
             notified: VecDeque::new(),
             changes: Vec::new(),
@@ -91,9 +94,13 @@ impl Tracker {
         self.active_from = other.active_from;
         self.wants_history = other.wants_history;
         self.primed = other.primed;
-        self.firing = other.firing;
         self.has_overflowed = other.has_overflowed;
         self.notified = other.notified;
+    }
+
+    /// Returns how many instances fire or recover.
+    pub(super) fn firing(&self) -> usize {
+        self.series.iter().flatten().filter(|series| series.machine.state().is_some_and(fires)).count()
     }
 
     pub(super) fn instances(&self) -> usize {
@@ -312,10 +319,9 @@ impl Tracker {
         for change in changes.drain(..) {
             let Some(Some(series)) = self.series.get_mut(slot as usize) else { break };
             let rule = &self.compiled.rule;
-            let fires = |state| matches!(state, AlertState::Firing | AlertState::Recovering);
             match (change.from.is_some_and(fires), fires(change.to)) {
-                (false, true) => self.firing += 1,
-                (true, false) => self.firing = self.firing.saturating_sub(1),
+                (false, true) if self.is_named => self.firing_changes.push((change.at, 1)),
+                (true, false) if self.is_named => self.firing_changes.push((change.at, -1)),
                 _ => {}
             }
             let mut muted = change.muted;
@@ -390,13 +396,16 @@ impl Tracker {
         for _ in 0..input.length(1)? {
             let mut one = Reader::new(input.sized()?);
             let series = Series::read(&mut one, &self.compiled)?;
-            let fires = matches!(series.machine.state(), Some(AlertState::Firing | AlertState::Recovering));
-            self.firing += u32::from(fires);
             let (hash, _) = self.find(&series.key);
             self.insert(hash, series);
         }
         Ok(())
     }
+}
+
+/// Returns whether a composite rule counts the state as firing.
+fn fires(state: AlertState) -> bool {
+    matches!(state, AlertState::Firing | AlertState::Recovering)
 }
 
 fn read_hashes(input: &mut Reader<'_>) -> Result<BTreeSet<u64>> {

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::alerting::backtest;
-use crate::alerting::replay::lookback;
+use crate::alerting::replay::{lookback, with_named_rules};
 use crate::memory::MemoryEventStore;
 use crate::ports::event_store::{AppendOptions, EventStore};
 use crate::testkit::block_on;
@@ -67,8 +67,8 @@ fn kind() -> impl Strategy<Value = String> {
 
 /// Fields beside the kind.
 fn clauses(kind: &str) -> impl Strategy<Value = String> + use<> {
-    // A sequence has its own key.
-    let may_group = !kind.contains("\"sequence\"");
+    // A sequence has its own key, and a composite is one instance.
+    let may_group = !kind.contains("\"sequence\"") && !kind.contains("\"composite\"");
     let policies = vec![None, Some("no_data"), Some("ok"), Some("firing"), Some("keep_last")];
     (
         any::<bool>(),
@@ -97,11 +97,30 @@ fn clauses(kind: &str) -> impl Strategy<Value = String> + use<> {
         })
 }
 
+/// An expression over the rules 1 to 4, of which some may not be there.
+fn expression() -> impl Strategy<Value = String> {
+    let named = (1_u128..5).prop_map(|id| format!(r#"{{"rule":"{}"}}"#, RuleId::from_u128(id)));
+    named.prop_recursive(3, 8, 3, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 1..4)
+                .prop_map(|parts| format!(r#"{{"all":[{}]}}"#, parts.join(","))),
+            prop::collection::vec(inner.clone(), 1..4)
+                .prop_map(|parts| format!(r#"{{"any":[{}]}}"#, parts.join(","))),
+            inner.prop_map(|part| format!(r#"{{"not":{part}}}"#)),
+        ]
+    })
+}
+
+/// Rules of every kind; composites come after those that they name.
 fn random_rules() -> impl Strategy<Value = Vec<Rule>> {
-    let one = kind().prop_flat_map(|kind| (Just(kind.clone()), clauses(&kind)));
-    prop::collection::vec(one, 1..5).prop_map(|drawn| {
-        let ids = 1_u128..;
-        ids.zip(drawn).filter_map(|(id, (kind, more))| try_rule(id, &kind, &more)).collect()
+    let with_clauses = |kind: String| (Just(kind.clone()), clauses(&kind));
+    let plain = prop::collection::vec(kind().prop_flat_map(with_clauses), 1..5);
+    let composite =
+        expression().prop_map(|expression| format!(r#"{{"type":"composite","expression":{expression}}}"#));
+    let composites = prop::collection::vec(composite.prop_flat_map(with_clauses), 0..3);
+    (plain, composites).prop_map(|(plain, composites)| {
+        let drawn = (1_u128..).zip(plain).chain((11..).zip(composites));
+        drawn.filter_map(|(id, (kind, more))| try_rule(id, &kind, &more)).collect()
     })
 }
 
@@ -136,7 +155,7 @@ fn most_drawn_rules_are_rules() {
             total += 1;
         }
     }
-    assert!(total > 600 && kinds.len() == 5 && kinds.values().all(|count| *count > 50), "{kinds:?}");
+    assert!(total > 600 && kinds.len() == 6 && kinds.values().all(|count| *count > 50), "{kinds:?}");
 }
 
 proptest! {
@@ -149,17 +168,18 @@ proptest! {
         let (start, end) = (at(0.0), at(1_000.0));
         let store = MemoryEventStore::new();
         block_on(store.append(TENANT, events.clone(), AppendOptions::default())).unwrap();
-        for rule in rules {
-            let mut live = engine.start(TENANT, std::slice::from_ref(&rule), None).unwrap();
-            // The rule was made as far back as a backtest looks.
-            let mut expected = live.advance(start.minus(lookback(&rule)));
+        for rule in &rules {
+            let tested = with_named_rules(rule, &rules);
+            let mut live = engine.start(TENANT, &tested, None).unwrap();
+            // The rules were made as far back as a backtest looks.
+            let mut expected = live.advance(start.minus(lookback(&tested)));
             expected.extend(live.observe(&events));
             expected.extend(live.advance(end.plus(engine.settle())));
             let range = TimeRange::new(start, end);
             expected.retain(|transition| range.contains(transition.at));
-            let replayed = block_on(backtest(&store, &engine, TENANT, std::slice::from_ref(&rule), range, 10_000));
+            let replayed = block_on(backtest(&store, &engine, TENANT, &tested, range, 10_000));
             let found = by_episode(replayed.unwrap().transitions);
-            prop_assert_eq!(shown(&found), shown(&by_episode(expected)), "{}", serde_json::to_string(&rule).unwrap());
+            prop_assert_eq!(shown(&found), shown(&by_episode(expected)), "{}", serde_json::to_string(&tested).unwrap());
         }
     }
 
