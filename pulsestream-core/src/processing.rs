@@ -60,11 +60,13 @@ pub struct FeedParts {
     pub holder: Text,
 }
 
-/// What a step of a [`ProcessorFeed`] did.
+/// What a step on a partition of the log did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FeedOutcome {
-    /// How many events the processor handled.
+pub struct StepOutcome {
+    /// How many events were taken.
     pub events: usize,
+    /// How many changes of alerts and deliveries were committed; 0 for processors of the application, whose effects are their own.
+    pub effects: usize,
     /// Whether this process holds the partition.
     pub holds_lease: bool,
     /// Whether there may be more to do at once.
@@ -145,7 +147,7 @@ impl ProcessorFeed {
     /// # Errors
     /// Those of the stores and of the processor; the next step hands out the same events again. `Fenced` when another process
     /// took the partition over meanwhile.
-    pub async fn step(&mut self) -> Result<FeedOutcome> {
+    pub async fn step(&mut self) -> Result<StepOutcome> {
         let now = self.parts.env.now();
         let held = self.lease.token();
         let token = self.lease.keep(now).await?;
@@ -154,7 +156,7 @@ impl ProcessorFeed {
         }
         let Some(fencing_token) = token else {
             let next_due = self.lease.renew_at();
-            return Ok(FeedOutcome { events: 0, holds_lease: false, has_more: false, next_due });
+            return Ok(StepOutcome { events: 0, effects: 0, holds_lease: false, has_more: false, next_due });
         };
         let mut place = match self.place.take() {
             Some(place) => place,
@@ -214,7 +216,7 @@ impl ProcessorFeed {
         }
     }
 
-    async fn feed(&self, place: &mut Place, fencing_token: u64, now: Timestamp) -> Result<FeedOutcome> {
+    async fn feed(&self, place: &mut Place, fencing_token: u64, now: Timestamp) -> Result<StepOutcome> {
         let options = TailOptions { limit: self.settings.batch_events.max(1) };
         let batch = self.parts.events.tail(self.partition, place.position, options).await?;
         let (events, end) = (batch.events, place.position.max(batch.next));
@@ -231,8 +233,9 @@ impl ProcessorFeed {
         }
         let renew = self.lease.renew_at();
         let save = if place.unsaved > 0 { place.saved_at.plus(interval) } else { renew };
-        Ok(FeedOutcome {
+        Ok(StepOutcome {
             events: events.len(),
+            effects: 0,
             holds_lease: true,
             has_more: !batch.caught_up,
             next_due: save.min(renew),

@@ -6,52 +6,32 @@ use async_trait::async_trait;
 use pulsestream_core::Result;
 use pulsestream_core::alerting::{AlertingProcessor, PROCESSOR, ProcessorParts, ProcessorSettings};
 use pulsestream_core::ports::event_store::Position;
-use tokio::sync::Notify;
+use pulsestream_core::processing::StepOutcome;
 
-use crate::background::{Stepped, Worker};
+use crate::background::Worker;
 use crate::partition::{self, PartitionWork};
 use crate::share::Share;
 
-#[derive(Debug)]
-struct Alerting {
-    processor: AlertingProcessor,
-    planned: Arc<Notify>,
-}
-
-/// Makes a worker for each partition; `planned` is told when there are new deliveries.
-pub(crate) fn workers(
-    parts: &ProcessorParts,
-    settings: ProcessorSettings,
-    planned: &Arc<Notify>,
-) -> Vec<Arc<dyn Worker>> {
+/// Makes a worker for each partition.
+pub(crate) fn workers(parts: &ProcessorParts, settings: ProcessorSettings) -> Vec<Arc<dyn Worker>> {
     let (coordinator, env) = (parts.coordinator.clone(), parts.env.clone());
     let share = Share::new(coordinator, env, PROCESSOR.into(), parts.holder.clone(), settings.lease_ttl);
-    partition::workers(&parts.events, share, |partition| Alerting {
-        processor: AlertingProcessor::new(parts.clone(), settings, partition),
-        planned: planned.clone(),
+    partition::workers(&parts.events, share, |partition| {
+        AlertingProcessor::new(parts.clone(), settings, partition)
     })
 }
 
 #[async_trait]
-impl PartitionWork for Alerting {
-    async fn step(&mut self) -> Result<(Stepped, bool)> {
-        let outcome = self.processor.step().await?;
-        if outcome.deliveries > 0 {
-            self.planned.notify_one();
-        }
-        let stepped = Stepped {
-            progressed: outcome.events > 0,
-            has_more: outcome.has_more,
-            next_due: Some(outcome.next_due),
-        };
-        Ok((stepped, outcome.holds_lease))
+impl PartitionWork for AlertingProcessor {
+    async fn step(&mut self) -> Result<StepOutcome> {
+        Self::step(self).await
     }
 
     fn position(&self) -> Position {
-        self.processor.position()
+        Self::position(self)
     }
 
     async fn stop(&mut self) -> Result<()> {
-        self.processor.stop().await
+        Self::stop(self).await
     }
 }

@@ -367,7 +367,8 @@ impl Builder {
             let layer = RetryLayer::new(stores.event_store, Arc::new(TokioTimer), env.clone(), settings)?;
             stores.event_store = Arc::new(layer);
         }
-        let news = AlertNews::new(stores.alert_store.clone(), stores.live_bus.clone());
+        let planned = Arc::new(Notify::new());
+        let news = AlertNews::new(stores.alert_store.clone(), stores.live_bus.clone(), planned.clone());
         let live = LiveEvents::new(stores.event_store.clone(), stores.alert_store.clone());
         #[cfg(feature = "notify")]
         let server_channels = crate::outbound::with_log_channel(self.server_channels);
@@ -423,6 +424,7 @@ impl Builder {
         });
         let rules = AlertingService::new(
             stores.alert_store.clone(),
+            stores.outbox.clone(),
             stores.event_store.clone(),
             engine.clone(),
             env.clone(),
@@ -455,10 +457,9 @@ impl Builder {
         };
         let mut workers: Vec<Arc<dyn Worker>> = vec![news];
         if self.runs_background {
-            let planned = Arc::new(Notify::new());
             let lease_ttl = settings.alerting.lease_ttl;
             let processors = ProcessorSettings { lease_ttl, ..ProcessorSettings::default() };
-            workers.extend(alerting::workers(&parts, processors, &planned));
+            workers.extend(alerting::workers(&parts, processors));
             let dispatcher = Dispatcher::new(dispatcher, DispatcherSettings::default());
             workers.push(Arc::new(DeliveryWorker::new(dispatcher, planned)));
             for (name, processor) in self.processors {

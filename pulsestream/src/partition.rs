@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use pulsestream_core::Result;
 use pulsestream_core::ports::event_store::{EventStore, Partition, Position};
+use pulsestream_core::processing::StepOutcome;
 use tokio::sync::Mutex;
 
 use crate::background::{Stepped, Worker};
@@ -16,7 +17,7 @@ use crate::share::{Share, Turn};
 #[async_trait]
 pub(crate) trait PartitionWork: fmt::Debug + Send + 'static {
     /// Does what is due, and says whether this process holds the partition.
-    async fn step(&mut self) -> Result<(Stepped, bool)>;
+    async fn step(&mut self) -> Result<StepOutcome>;
 
     /// Returns up to where events were taken.
     fn position(&self) -> Position;
@@ -75,12 +76,12 @@ impl<W: PartitionWork> Worker for PartitionWorker<W> {
                 return Ok(Stepped::default());
             }
         }
-        let (stepped, holds_lease) = work.step().await?;
+        let StepOutcome { events, holds_lease, has_more, next_due, .. } = work.step().await?;
         if !holds_lease {
             self.share.without(self.partition).await;
         }
         self.holds_lease.store(holds_lease, Ordering::Relaxed);
-        Ok(stepped)
+        Ok(Stepped { progressed: events > 0, has_more, next_due: Some(next_due) })
     }
 
     async fn wait(&self) -> Result<()> {

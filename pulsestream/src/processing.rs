@@ -6,11 +6,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use pulsestream_core::ports::event_store::Position;
 use pulsestream_core::ports::processor::Processor;
-use pulsestream_core::processing::{FeedParts, FeedSettings, ProcessorFeed, check_processor_name};
+use pulsestream_core::processing::{
+    FeedParts, FeedSettings, ProcessorFeed, StepOutcome, check_processor_name,
+};
 use pulsestream_core::text::Text;
 use pulsestream_core::{Error, Result};
 
-use crate::background::{Stepped, Worker};
+use crate::background::Worker;
 use crate::partition::{self, PartitionWork};
 use crate::share::Share;
 
@@ -38,14 +40,8 @@ pub(crate) fn workers(parts: &FeedParts, settings: FeedSettings) -> Vec<Arc<dyn 
 
 #[async_trait]
 impl PartitionWork for ProcessorFeed {
-    async fn step(&mut self) -> Result<(Stepped, bool)> {
-        let outcome = Self::step(self).await?;
-        let stepped = Stepped {
-            progressed: outcome.events > 0,
-            has_more: outcome.has_more,
-            next_due: Some(outcome.next_due),
-        };
-        Ok((stepped, outcome.holds_lease))
+    async fn step(&mut self) -> Result<StepOutcome> {
+        Self::step(self).await
     }
 
     fn position(&self) -> Position {

@@ -44,7 +44,7 @@ pub use notification::{AlertSummary, Delivery, DeliveryStatus, NotificationConte
 pub use plan::{
     DirectPlanner, Plan, Planner, PlannerFactory, content, find_channel, news, plan_notifications,
 };
-pub use processor::{AlertingProcessor, PROCESSOR, ProcessorParts, ProcessorSettings, StepOutcome};
+pub use processor::{AlertingProcessor, PROCESSOR, ProcessorParts, ProcessorSettings};
 pub use replay::{Backtest, backtest};
 pub use route::{
     GroupTiming, Inhibition, MAX_ROUTE_DEPTH, MAX_ROUTES, MuteInterval, MuteSchedule, Route, Routing, Weekday,

@@ -1,36 +1,28 @@
 //! The alerting processor: events of a partition in, alerts and deliveries out, exactly once in effect.
 
-use std::collections::BTreeMap;
-use std::collections::HashMap;
+mod tenant;
+
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::incident::{self, Incident};
-use super::{
-    AlertChange, AlertListener, AlertState, Plan, Planner, PlannerFactory, Rule, Transition, checkpoint,
-};
+use self::tenant::{Effects, TenantWork};
+use super::{AlertListener, PlannerFactory, checkpoint, incident};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::id::TenantId;
 use crate::lease::KeptLease;
-use crate::ports::alert_store::{
-    AlertCommit, AlertCursor, AlertQuery, AlertStore, AlertingConfig, CheckpointUpdate, TenantAlertChanges,
-};
+use crate::ports::alert_store::{AlertCommit, AlertStore, CheckpointUpdate, TenantAlertChanges};
 use crate::ports::coordinator::Coordinator;
 use crate::ports::event_store::{EventStore, Partition, Position, TailOptions};
-use crate::ports::rule_engine::{RuleEngine, RuleEvaluation};
-use crate::query::{FindQuery, Order};
+use crate::ports::rule_engine::RuleEngine;
+use crate::processing::StepOutcome;
 use crate::text::Text;
-use crate::time::{TimeRange, Timestamp};
+use crate::time::Timestamp;
 
 /// Name under which the processor keeps its checkpoints.
 pub const PROCESSOR: &str = "alerting";
-/// How far in the future the time of an event can lie when it is received.
-const MAX_SKEW: Duration = Duration::from_secs(3_600);
-/// How often a tenant is told that rules have more groups than they may have.
-const OVERFLOW_SPAN: Duration = Duration::from_secs(3_600);
-
 /// How the processor works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProcessorSettings {
@@ -80,39 +72,6 @@ pub struct ProcessorParts {
     pub env: Env,
     /// Unique for each process: holds the leases.
     pub holder: Text,
-}
-
-/// What a step did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StepOutcome {
-    /// How many events were taken.
-    pub events: usize,
-    /// How many transitions were committed.
-    pub transitions: usize,
-    /// How many deliveries were committed.
-    pub deliveries: usize,
-    /// Whether this process holds the partition.
-    pub holds_lease: bool,
-    /// Whether there may be more to do at once.
-    pub has_more: bool,
-    /// When the next step is due, unless events come sooner.
-    pub next_due: Timestamp,
-}
-
-#[derive(Debug)]
-struct TenantWork {
-    revision: u64,
-    config: AlertingConfig,
-    evaluation: Box<dyn RuleEvaluation>,
-    planner: Box<dyn Planner>,
-    /// Encoded state; `None` when it must be encoded again.
-    encoded: Option<Vec<u8>>,
-    /// Matches counted when the state was encoded last.
-    matches: u64,
-    /// Events that went to overflow instances, when that was told last.
-    overflowed: u64,
-    /// Until when it is not told again.
-    overflow_told_until: Timestamp,
 }
 
 /// The state of a partition between steps, lost when the lease is.
@@ -220,14 +179,8 @@ impl AlertingProcessor {
     }
 
     fn idle(&self) -> StepOutcome {
-        StepOutcome {
-            events: 0,
-            transitions: 0,
-            deliveries: 0,
-            holds_lease: false,
-            has_more: false,
-            next_due: self.lease.renew_at(),
-        }
+        let next_due = self.lease.renew_at();
+        StepOutcome { events: 0, effects: 0, holds_lease: false, has_more: false, next_due }
     }
 
     async fn load(&self, now: Timestamp) -> Result<Work> {
@@ -282,8 +235,7 @@ impl AlertingProcessor {
         }
         for (tenant, events) in by_tenant {
             if let Some(tenant_work) = work.tenants.get_mut(&tenant) {
-                let transitions = tenant_work.evaluation.observe(&events);
-                tenant_work.take(transitions, now, changes.entry(tenant).or_default());
+                tenant_work.observe(&events, now, changes.entry(tenant).or_default());
                 let incidents = tenant_work.overflows(now);
                 incident::tell(&*self.parts.events, tenant, &incidents, now).await;
             }
@@ -292,18 +244,14 @@ impl AlertingProcessor {
         work.events_since_checkpoint += events;
         if batch.caught_up {
             for (tenant, tenant_work) in &mut work.tenants {
-                let effects = changes.entry(*tenant).or_default();
-                let transitions = tenant_work.evaluation.advance(now);
-                tenant_work.take(transitions, now, effects);
-                let plan = tenant_work.planner.advance(&tenant_work.config, now);
-                tenant_work.encoded = tenant_work.encoded.take().filter(|_| plan.is_empty());
-                effects.plan.extend(plan);
+                tenant_work.advance(now, changes.entry(*tenant).or_default());
             }
         }
-        self.adopt_orphans(&mut changes).await.map_err(|error| (None, error))?;
+        for (tenant, effects) in &mut changes {
+            effects.adopt_orphans(*tenant, &*self.parts.alerts).await.map_err(|error| (None, error))?;
+        }
         changes.retain(|_, effects| !effects.is_empty());
-        let transitions = changes.values().map(|effects| effects.alerts.len()).sum();
-        let deliveries = changes.values().map(|effects| effects.plan.deliveries.len()).sum();
+        let effects = changes.values().map(Effects::count).sum();
         let has_moved = work.events_since_checkpoint > 0
             && (now >= work.checkpoint_at.plus(self.settings.checkpoint_interval)
                 || work.events_since_checkpoint >= self.settings.checkpoint_events);
@@ -315,7 +263,7 @@ impl AlertingProcessor {
         }
         let next_due = self.next_due(&work, now);
         let has_more = !batch.caught_up;
-        Ok((work, StepOutcome { events, transitions, deliveries, holds_lease: true, has_more, next_due }))
+        Ok((work, StepOutcome { events, effects, holds_lease: true, has_more, next_due }))
     }
 
     /// Looks for changed rules, and for alerts that people resolved.
@@ -336,147 +284,24 @@ impl AlertingProcessor {
         }
         for (tenant, revision) in revisions {
             let known = work.tenants.get(&tenant);
-            if known.is_some_and(|tenant_work| tenant_work.revision == revision) {
+            if known.is_some_and(|tenant_work| tenant_work.revision() == revision) {
                 continue;
             }
             let config = self.parts.alerts.config(tenant, now).await?;
             let effects = changes.entry(tenant).or_default();
             match work.tenants.get_mut(&tenant) {
                 Some(tenant_work) => {
-                    tenant_work.revision = config.revision;
-                    if tenant_work.config.rules != config.rules {
-                        let transitions = tenant_work.evaluation.set_rules(&config.rules, now);
-                        // Rules that are gone are known to the old configuration only.
-                        tenant_work.take(transitions, now, effects);
-                    }
-                    tenant_work.config = config;
-                    tenant_work.encoded = None;
+                    tenant_work.configure(config, now, effects);
                 }
                 None => {
                     let state = work.unread.remove(&tenant);
-                    let tenant_work = self.start(tenant, config, state.as_deref())?;
+                    let tenant_work = TenantWork::start(&self.parts, tenant, config, state.as_deref())?;
                     work.tenants.insert(tenant, tenant_work);
                 }
             }
             if let Some(tenant_work) = work.tenants.get_mut(&tenant) {
-                self.read_history(tenant, tenant_work, now, effects).await?;
-                self.follow_people(tenant, tenant_work, now, effects).await?;
-            }
-        }
-        Ok(())
-    }
-
-    fn start(&self, tenant: TenantId, config: AlertingConfig, state: Option<&[u8]>) -> Result<TenantWork> {
-        let (engine, planner) = match state {
-            Some(state) => {
-                let (engine, planner) = checkpoint::split(state)?;
-                (Some(engine), Some(planner))
-            }
-            None => (None, None),
-        };
-        Ok(TenantWork {
-            revision: config.revision,
-            evaluation: self.parts.engine.start(tenant, &config.rules, engine)?,
-            planner: self.parts.planner.start(tenant, planner)?,
-            config,
-            encoded: None,
-            matches: 0,
-            overflowed: 0,
-            overflow_told_until: Timestamp::MIN,
-        })
-    }
-
-    /// Gives new rules the events of their first window.
-    async fn read_history(
-        &self,
-        tenant: TenantId,
-        tenant_work: &mut TenantWork,
-        now: Timestamp,
-        effects: &mut Effects,
-    ) -> Result<()> {
-        for wanted in tenant_work.evaluation.wanted_history(now) {
-            let rule = tenant_work.config.rules.iter().find(|rule| rule.id == wanted.rule);
-            let mut query = FindQuery {
-                range: TimeRange::new(wanted.since, wanted.until.plus(MAX_SKEW)),
-                filter: rule.map(|rule| rule.filter.clone()),
-                order: Order::OldestFirst,
-                limit: 1_000,
-                ..FindQuery::default()
-            };
-            let mut events = Vec::new();
-            while events.len() < self.settings.history_events {
-                let page = self.parts.events.find(tenant, &query).await?;
-                events.extend(page.events.into_iter().filter(|event| event.received_at <= wanted.until));
-                query.after = page.next;
-                if query.after.is_none() {
-                    break;
-                }
-            }
-            let transitions = tenant_work.evaluation.prime(wanted.rule, &events, wanted.until);
-            // What was read is part of the state from here on.
-            effects.must_commit = true;
-            tenant_work.encoded = None;
-            tenant_work.take(transitions, now, effects);
-        }
-        Ok(())
-    }
-
-    /// Ends the episodes that people resolved, and learns of those that they acknowledged.
-    async fn follow_people(
-        &self,
-        tenant: TenantId,
-        tenant_work: &mut TenantWork,
-        now: Timestamp,
-        effects: &mut Effects,
-    ) -> Result<()> {
-        let open = tenant_work.evaluation.open_episodes();
-        if open.is_empty() {
-            return Ok(());
-        }
-        let states = AlertState::ALL.into_iter().filter(|state| state.is_open()).collect();
-        let mut query = AlertQuery { states, limit: 1_000, ..AlertQuery::default() };
-        let mut stored = std::collections::HashSet::new();
-        let mut acknowledged = BTreeMap::new();
-        loop {
-            let page = self.parts.alerts.alerts(tenant, &query).await?;
-            for alert in page.alerts {
-                stored.insert(alert.id);
-                acknowledged.extend(alert.acknowledgement.map(|acknowledgement| (alert.id, acknowledgement)));
-            }
-            match page.next {
-                Some(AlertCursor { started_at, id }) => {
-                    query.after = Some(AlertCursor { started_at, id });
-                }
-                None => break,
-            }
-        }
-        tenant_work.planner.follow(&acknowledged, now);
-        let fresh: std::collections::HashSet<_> =
-            effects.alerts.iter().map(|change| change.transition.alert).collect();
-        for episode in open {
-            if !stored.contains(&episode.alert) && !fresh.contains(&episode.alert) {
-                let transitions = tenant_work.evaluation.resolve(episode.alert, now);
-                tenant_work.take(transitions, now, effects);
-            }
-        }
-        Ok(())
-    }
-
-    /// Completes transitions of rules that were deleted while nobody watched from the records of their alerts.
-    async fn adopt_orphans(&self, changes: &mut BTreeMap<TenantId, Effects>) -> Result<()> {
-        for (tenant, effects) in changes {
-            for transition in std::mem::take(&mut effects.orphans) {
-                if let Some(alert) = self.parts.alerts.alert(*tenant, transition.alert).await? {
-                    effects.alerts.push(AlertChange {
-                        transition,
-                        rule_name: alert.rule_name,
-                        severity: alert.severity,
-                        labels: alert.labels,
-                        annotations: alert.annotations,
-                        summary: alert.summary,
-                        suppressed_by: alert.suppressed_by,
-                    });
-                }
+                tenant_work.read_history(&self.parts, &self.settings, now, effects).await?;
+                tenant_work.follow_people(&*self.parts.alerts, now, effects).await?;
             }
         }
         Ok(())
@@ -484,16 +309,8 @@ impl AlertingProcessor {
 
     /// Makes the commit of what happened, with the state after it.
     fn prepare(&self, work: &mut Work, changes: BTreeMap<TenantId, Effects>) -> AlertCommit {
-        let changes = changes
-            .into_iter()
-            .filter(|(_, effects)| !effects.alerts.is_empty() || !effects.plan.is_empty())
-            .map(|(tenant, effects)| TenantAlertChanges {
-                tenant,
-                alerts: effects.alerts,
-                timeline: effects.plan.timeline,
-                deliveries: effects.plan.deliveries,
-            })
-            .collect();
+        let changes =
+            changes.into_iter().filter_map(|(tenant, effects)| effects.into_changes(tenant)).collect();
         AlertCommit {
             checkpoint: CheckpointUpdate {
                 processor: Text::from(PROCESSOR),
@@ -512,9 +329,12 @@ impl AlertingProcessor {
             Ok(_) => {
                 work.sequence += 1;
                 if let Some(listener) = &self.parts.listener {
-                    for TenantAlertChanges { tenant, alerts, .. } in &commit.changes {
+                    for TenantAlertChanges { tenant, alerts, deliveries, .. } in &commit.changes {
                         let changed: Vec<_> = alerts.iter().map(|change| change.transition.alert).collect();
                         listener.alerts_changed(*tenant, &changed);
+                        if !deliveries.is_empty() {
+                            listener.deliveries_planned();
+                        }
                     }
                 }
                 Ok(work)
@@ -536,70 +356,7 @@ impl AlertingProcessor {
         if work.events_since_checkpoint > 0 {
             due = due.min(work.checkpoint_at.plus(self.settings.checkpoint_interval));
         }
-        for tenant_work in work.tenants.values() {
-            let dues = [tenant_work.evaluation.next_due(), tenant_work.planner.next_due()];
-            due = dues.into_iter().flatten().fold(due, Timestamp::min);
-        }
-        due.max(now)
-    }
-}
-
-/// What happened to one tenant in a step.
-#[derive(Debug, Default)]
-struct Effects {
-    alerts: Vec<AlertChange>,
-    plan: Plan,
-    /// Transitions of rules that the configuration does not know any more.
-    orphans: Vec<Transition>,
-    /// The state must be kept although nothing else changes.
-    must_commit: bool,
-}
-
-impl Effects {
-    fn is_empty(&self) -> bool {
-        self.alerts.is_empty() && self.plan.is_empty() && !self.must_commit
-    }
-}
-
-impl TenantWork {
-    /// Plans what follows from transitions.
-    fn take(&mut self, transitions: Vec<Transition>, now: Timestamp, effects: &mut Effects) {
-        if self.evaluation.counters().matches != self.matches || !transitions.is_empty() {
-            self.encoded = None;
-        }
-        let mut changes = Vec::with_capacity(transitions.len());
-        for transition in transitions {
-            match self.config.rules.iter().find(|rule| rule.id == transition.rule) {
-                Some(rule) => changes.push(AlertChange::new(transition, rule, rule.expression())),
-                None => effects.orphans.push(transition),
-            }
-        }
-        if !changes.is_empty() {
-            effects.plan.extend(self.planner.plan(&mut changes, &self.config, now));
-            effects.alerts.append(&mut changes);
-        }
-    }
-
-    /// Returns the rules that have more groups than they may have, when that was not told lately.
-    fn overflows(&mut self, now: Timestamp) -> Vec<Incident<'_>> {
-        let overflowed = self.evaluation.counters().overflowed;
-        if overflowed == self.overflowed || now < self.overflow_told_until {
-            return Vec::new();
-        }
-        (self.overflowed, self.overflow_told_until) = (overflowed, now.plus(OVERFLOW_SPAN));
-        let overflowing = self.evaluation.overflowing();
-        let rules = self.config.rules.iter().filter(|rule| overflowing.contains(&rule.id));
-        rules
-            .map(|rule| {
-                let Rule { id, ref name, max_groups, .. } = *rule;
-                Incident::RuleOverflowed { rule: id, name, max_groups }
-            })
-            .collect()
-    }
-
-    fn encode(&mut self) -> &[u8] {
-        let (evaluation, planner) = (&self.evaluation, &self.planner);
-        self.matches = evaluation.counters().matches;
-        self.encoded.get_or_insert_with(|| checkpoint::join(&evaluation.snapshot(), &planner.snapshot()))
+        let dues = work.tenants.values().filter_map(TenantWork::next_due);
+        dues.fold(due, Timestamp::min).max(now)
     }
 }

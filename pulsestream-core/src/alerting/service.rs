@@ -1,5 +1,6 @@
 //! What people do with alerting: rules, alerts, channels, silences and routes, checked before they are stored.
 
+mod deliveries;
 mod evaluation;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::error::{Error, ErrorKind, FieldError, Result};
 use crate::id::{AlertId, ChannelId, RuleId, SilenceId, TenantId};
 use crate::ports::alert_store::{AlertStore, ConfigChangePage, ConfigChangeQuery, PutMode, RuleQuery};
 use crate::ports::event_store::EventStore;
+use crate::ports::outbox::Outbox;
 use crate::ports::rule_engine::RuleEngine;
 use crate::text::Text;
 
@@ -45,6 +47,7 @@ pub struct AlertStats {
 #[derive(Debug, Clone)]
 pub struct AlertingService {
     alerts: Arc<dyn AlertStore>,
+    outbox: Arc<dyn Outbox>,
     events: Arc<dyn EventStore>,
     engine: Arc<dyn RuleEngine>,
     env: Env,
@@ -60,12 +63,14 @@ impl AlertingService {
     /// Creates the service, without channels of the server and with at most 1,000 rules for each tenant.
     pub fn new(
         alerts: Arc<dyn AlertStore>,
+        outbox: Arc<dyn Outbox>,
         events: Arc<dyn EventStore>,
         engine: Arc<dyn RuleEngine>,
         env: Env,
     ) -> Self {
         Self {
             alerts,
+            outbox,
             events,
             engine,
             env,
@@ -85,7 +90,7 @@ impl AlertingService {
         self
     }
 
-    /// Tells this listener of what people do with alerts.
+    /// Tells this listener of what people do with alerts, and of deliveries that they ask for.
     #[must_use]
     pub fn with_listener(mut self, listener: Arc<dyn AlertListener>) -> Self {
         self.listener = Some(listener);

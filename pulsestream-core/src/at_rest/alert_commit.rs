@@ -10,6 +10,7 @@ use super::keys::alerting::AlertIndex;
 use super::outbox_rows;
 use super::record::decode;
 use super::transaction::{Attempts, Transaction};
+use super::turns::Turns;
 use crate::alerting::{Alert, TimelineEntry, TimelineKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{AlertId, TenantId};
@@ -53,8 +54,12 @@ pub(super) async fn read_checkpoint(
 }
 
 /// Applies a commit; see the port.
-pub(super) async fn commit(store: &dyn KeyValue, commit: &AlertCommit) -> Result<AlertCommitOutcome> {
-    let mut attempts = Attempts::new(OPERATION);
+pub(super) async fn commit(
+    store: &dyn KeyValue,
+    turns: &Turns,
+    commit: &AlertCommit,
+) -> Result<AlertCommitOutcome> {
+    let mut attempts = Attempts::in_turn(OPERATION, turns);
     loop {
         attempts.next().await?;
         let mut transaction = Transaction::new(store);

@@ -5,6 +5,7 @@ use serde::de::DeserializeOwned;
 use super::keys::alerting as keys;
 use super::record::decode;
 use super::transaction::{Attempts, Transaction};
+use super::turns::Turns;
 use crate::alerting::{Author, Channel, ConfigChange, Configured, Routing, Rule, Silence};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::TenantId;
@@ -77,12 +78,13 @@ versioned!(Routing, "routing", "alert_store.put_routing", |_, tenant| keys::rout
 /// Puts a document and logs the change.
 pub(super) async fn put<T: Versioned>(
     store: &dyn KeyValue,
+    turns: &Turns,
     tenant: TenantId,
     mut document: T,
     mode: PutMode,
     author: &Author,
 ) -> Result<T> {
-    let mut attempts = Attempts::new(T::OPERATION);
+    let mut attempts = Attempts::in_turn(T::OPERATION, turns);
     loop {
         attempts.next().await?;
         let mut transaction = Transaction::new(store);
@@ -115,11 +117,12 @@ pub(super) async fn put<T: Versioned>(
 /// Deletes a document, logs the change, and returns whether the document was there.
 pub(super) async fn delete<T: Versioned>(
     store: &dyn KeyValue,
+    turns: &Turns,
     tenant: TenantId,
     key: Vec<u8>,
     author: &Author,
 ) -> Result<bool> {
-    let mut attempts = Attempts::new(T::OPERATION);
+    let mut attempts = Attempts::in_turn(T::OPERATION, turns);
     loop {
         attempts.next().await?;
         let mut transaction = Transaction::new(store);
@@ -211,6 +214,7 @@ pub(super) async fn changes(
 /// Deletes entries of the log from before a time.
 pub(super) async fn prune_changes(
     store: &dyn KeyValue,
+    turns: &Turns,
     tenant: TenantId,
     before: Timestamp,
     limit: usize,
@@ -218,7 +222,7 @@ pub(super) async fn prune_changes(
     let mut start = keys::changes(tenant);
     let end = prefix_end(&start);
     let mut pruned = 0;
-    let mut attempts = Attempts::new("alert_store.prune_changes");
+    let mut attempts = Attempts::in_turn("alert_store.prune_changes", turns);
     while pruned < limit {
         let read =
             Read::Range { start: start.clone(), end: end.clone(), limit: CHANGES_PAGE, reverse: false };

@@ -9,6 +9,7 @@ use super::keys::alerting as keys;
 use super::keys::alerting::AlertIndex;
 use super::record::decode;
 use super::transaction::{Attempts, Transaction, delete_prefix};
+use super::turns::Turns;
 use super::{alert_commit, alert_documents as documents};
 use crate::alerting::{
     Alert, AlertAction, AlertState, Author, Channel, Routing, Rule, Silence, TimelineEntry,
@@ -35,27 +36,30 @@ const DEFAULT_LIMIT: usize = 100;
 ///
 /// Deliveries that a commit makes go to the same store, where [`KeyValueOutbox`](super::KeyValueOutbox) finds them.
 #[derive(Debug, Clone)]
-pub struct KeyValueAlertStore(Arc<dyn KeyValue>);
+pub struct KeyValueAlertStore {
+    store: Arc<dyn KeyValue>,
+    turns: Turns,
+}
 
 impl KeyValueAlertStore {
     /// Creates a store over `store`.
     pub fn new(store: Arc<dyn KeyValue>) -> Self {
-        Self(store)
+        Self { store, turns: Turns::default() }
     }
 
     async fn record<T: DeserializeOwned>(&self, key: Vec<u8>, what: &'static str) -> Result<Option<T>> {
-        self.0.get(key).await?.map(|bytes| decode(&bytes, what)).transpose()
+        self.store.get(key).await?.map(|bytes| decode(&bytes, what)).transpose()
     }
 
     async fn records<T: DeserializeOwned>(&self, prefix: Vec<u8>, what: &'static str) -> Result<Vec<T>> {
-        let entries = self.0.prefix(prefix, MAX_LISTED).await?;
+        let entries = self.store.prefix(prefix, MAX_LISTED).await?;
         entries.into_iter().map(|(_, bytes)| decode(&bytes, what)).collect()
     }
 
     /// Reads entries of an index from its end downwards, up to but not including `end`.
     async fn index_page(&self, start: &[u8], end: &[u8]) -> Result<Vec<(Vec<u8>, AlertId)>> {
         let read = Read::Range { start: start.to_vec(), end: end.to_vec(), limit: INDEX_PAGE, reverse: true };
-        let Some(ReadResult::Entries(entries)) = self.0.read(vec![read]).await?.pop() else {
+        let Some(ReadResult::Entries(entries)) = self.store.read(vec![read]).await?.pop() else {
             return Ok(Vec::new());
         };
         Ok(entries.into_iter().filter_map(|(key, _)| alert_of(&key).map(|id| (key, id))).collect())
@@ -64,7 +68,7 @@ impl KeyValueAlertStore {
     async fn load_alerts(&self, tenant: TenantId, ids: &[AlertId]) -> Result<Vec<Alert>> {
         let reads = ids.iter().map(|id| Read::Get(keys::alert(tenant, *id))).collect();
         let mut alerts = Vec::with_capacity(ids.len());
-        for answer in self.0.read(reads).await? {
+        for answer in self.store.read(reads).await? {
             if let ReadResult::Value(Some(bytes)) = answer {
                 alerts.push(decode(&bytes, "alert")?);
             }
@@ -105,17 +109,17 @@ impl AlertStore for KeyValueAlertStore {
     }
 
     async fn put_rule(&self, tenant: TenantId, rule: Rule, mode: PutMode, author: &Author) -> Result<Rule> {
-        documents::put(&*self.0, tenant, rule, mode, author).await
+        documents::put(&*self.store, &self.turns, tenant, rule, mode, author).await
     }
 
     async fn delete_rule(&self, tenant: TenantId, id: RuleId, author: &Author) -> Result<bool> {
-        documents::delete::<Rule>(&*self.0, tenant, keys::rule(tenant, id), author).await
+        documents::delete::<Rule>(&*self.store, &self.turns, tenant, keys::rule(tenant, id), author).await
     }
 
     async fn rule_activity(&self, tenant: TenantId, rules: &[RuleId]) -> Result<Vec<RuleActivity>> {
         let reads = rules.iter().map(|id| Read::Get(keys::activity(tenant, *id))).collect();
         let mut activities = Vec::with_capacity(rules.len());
-        for answer in self.0.read(reads).await? {
+        for answer in self.store.read(reads).await? {
             activities.push(match answer {
                 ReadResult::Value(Some(bytes)) => decode(&bytes, "rule activity")?,
                 _ => RuleActivity::default(),
@@ -189,10 +193,10 @@ impl AlertStore for KeyValueAlertStore {
         now: Timestamp,
     ) -> Result<Alert> {
         const OPERATION: &str = "alert_store.act_on_alert";
-        let mut attempts = Attempts::new(OPERATION);
+        let mut attempts = Attempts::in_turn(OPERATION, &self.turns);
         loop {
             attempts.next().await?;
-            let mut transaction = Transaction::new(&*self.0);
+            let mut transaction = Transaction::new(&*self.store);
             let key = keys::alert(tenant, id);
             let Some(before) = transaction.get::<Alert>(&key, "alert").await? else {
                 return Err(
@@ -225,10 +229,10 @@ impl AlertStore for KeyValueAlertStore {
     }
 
     async fn record_timeline(&self, tenant: TenantId, entries: Vec<TimelineEntry>) -> Result<()> {
-        let mut attempts = Attempts::new("alert_store.record_timeline");
+        let mut attempts = Attempts::in_turn("alert_store.record_timeline", &self.turns);
         loop {
             attempts.next().await?;
-            let mut transaction = Transaction::new(&*self.0);
+            let mut transaction = Transaction::new(&*self.store);
             alert_commit::record_timeline(&mut transaction, tenant, &entries).await?;
             if transaction.commit().await? {
                 return Ok(());
@@ -238,7 +242,7 @@ impl AlertStore for KeyValueAlertStore {
 
     async fn prune_alerts(&self, tenant: TenantId, before: Timestamp, limit: usize) -> Result<u64> {
         let mut pruned = 0;
-        let mut attempts = Attempts::new("alert_store.prune_alerts");
+        let mut attempts = Attempts::in_turn("alert_store.prune_alerts", &self.turns);
         while pruned < limit {
             let read = Read::Range {
                 start: keys::index(tenant, AlertIndex::Resolved),
@@ -246,11 +250,11 @@ impl AlertStore for KeyValueAlertStore {
                 limit: INDEX_PAGE.min(limit - pruned),
                 reverse: false,
             };
-            let Some(ReadResult::Entries(places)) = self.0.read(vec![read]).await?.pop() else { break };
+            let Some(ReadResult::Entries(places)) = self.store.read(vec![read]).await?.pop() else { break };
             if places.is_empty() {
                 break;
             }
-            let mut transaction = Transaction::new(&*self.0);
+            let mut transaction = Transaction::new(&*self.store);
             let ids: Vec<_> = places.iter().filter_map(|(key, _)| alert_of(key)).collect();
             for id in &ids {
                 alert_commit::remove(&mut transaction, tenant, *id).await?;
@@ -281,11 +285,12 @@ impl AlertStore for KeyValueAlertStore {
         mode: PutMode,
         author: &Author,
     ) -> Result<Channel> {
-        documents::put(&*self.0, tenant, channel, mode, author).await
+        documents::put(&*self.store, &self.turns, tenant, channel, mode, author).await
     }
 
     async fn delete_channel(&self, tenant: TenantId, id: ChannelId, author: &Author) -> Result<bool> {
-        documents::delete::<Channel>(&*self.0, tenant, keys::channel(tenant, id), author).await
+        documents::delete::<Channel>(&*self.store, &self.turns, tenant, keys::channel(tenant, id), author)
+            .await
     }
 
     async fn silences(&self, tenant: TenantId, active_at: Option<Timestamp>) -> Result<Vec<Silence>> {
@@ -306,11 +311,12 @@ impl AlertStore for KeyValueAlertStore {
         mode: PutMode,
         author: &Author,
     ) -> Result<Silence> {
-        documents::put(&*self.0, tenant, silence, mode, author).await
+        documents::put(&*self.store, &self.turns, tenant, silence, mode, author).await
     }
 
     async fn delete_silence(&self, tenant: TenantId, id: SilenceId, author: &Author) -> Result<bool> {
-        documents::delete::<Silence>(&*self.0, tenant, keys::silence(tenant, id), author).await
+        documents::delete::<Silence>(&*self.store, &self.turns, tenant, keys::silence(tenant, id), author)
+            .await
     }
 
     async fn routing(&self, tenant: TenantId) -> Result<Routing> {
@@ -324,15 +330,15 @@ impl AlertStore for KeyValueAlertStore {
         mode: PutMode,
         author: &Author,
     ) -> Result<Routing> {
-        documents::put(&*self.0, tenant, routing, mode, author).await
+        documents::put(&*self.store, &self.turns, tenant, routing, mode, author).await
     }
 
     async fn changes(&self, tenant: TenantId, query: &ConfigChangeQuery) -> Result<ConfigChangePage> {
-        documents::changes(&*self.0, tenant, query).await
+        documents::changes(&*self.store, tenant, query).await
     }
 
     async fn prune_changes(&self, tenant: TenantId, before: Timestamp, limit: usize) -> Result<u64> {
-        documents::prune_changes(&*self.0, tenant, before, limit).await
+        documents::prune_changes(&*self.store, &self.turns, tenant, before, limit).await
     }
 
     async fn config(&self, tenant: TenantId, now: Timestamp) -> Result<AlertingConfig> {
@@ -349,7 +355,7 @@ impl AlertStore for KeyValueAlertStore {
             all(keys::channels(tenant)),
             all(keys::silences(tenant)),
         ];
-        let mut answers = self.0.read(reads).await?.into_iter();
+        let mut answers = self.store.read(reads).await?.into_iter();
         let mut config = AlertingConfig {
             revision: value(answers.next(), "revision")?.unwrap_or(0),
             routing: value(answers.next(), "routing")?.unwrap_or_default(),
@@ -368,7 +374,7 @@ impl AlertStore for KeyValueAlertStore {
         loop {
             let read =
                 Read::Range { start: start.clone(), end: end.clone(), limit: MAX_LISTED, reverse: false };
-            let Some(ReadResult::Entries(entries)) = self.0.read(vec![read]).await?.pop() else {
+            let Some(ReadResult::Entries(entries)) = self.store.read(vec![read]).await?.pop() else {
                 return Ok(revisions);
             };
             let complete = entries.len() < MAX_LISTED;
@@ -388,18 +394,18 @@ impl AlertStore for KeyValueAlertStore {
     }
 
     async fn checkpoint(&self, processor: &str, partition: Partition) -> Result<Option<Checkpoint>> {
-        alert_commit::read_checkpoint(&*self.0, processor, partition).await
+        alert_commit::read_checkpoint(&*self.store, processor, partition).await
     }
 
     async fn commit(&self, commit: AlertCommit) -> Result<AlertCommitOutcome> {
-        alert_commit::commit(&*self.0, &commit).await
+        alert_commit::commit(&*self.store, &self.turns, &commit).await
     }
 
     async fn erase(&self, tenant: TenantId) -> Result<()> {
         const OPERATION: &str = "alert_store.erase";
         // First, and alone: from here on commits pass the tenant over, and those under way fail and are made again.
-        delete_prefix(&*self.0, OPERATION, keys::revision(tenant)).await?;
-        delete_prefix(&*self.0, OPERATION, keys::tenant(tenant)).await?;
+        delete_prefix(&*self.store, OPERATION, keys::revision(tenant)).await?;
+        delete_prefix(&*self.store, OPERATION, keys::tenant(tenant)).await?;
         Ok(())
     }
 }

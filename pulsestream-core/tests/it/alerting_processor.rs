@@ -140,7 +140,7 @@ impl World {
     async fn settle(&self, processor: &mut AlertingProcessor) {
         for _ in 0..1_000 {
             match processor.step().await {
-                Ok(outcome) if !outcome.has_more && outcome.transitions == 0 => return,
+                Ok(outcome) if !outcome.has_more && outcome.effects == 0 => return,
                 Ok(_) => {}
                 Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::OutcomeUnknown) => {}
                 Err(error) => panic!("{error}"),

@@ -1,39 +1,64 @@
 //! The alerting service over the memory backend.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pulsestream_core::ErrorKind;
 use pulsestream_core::alerting::engine::StreamingEngine;
 use pulsestream_core::alerting::{
-    AlertState, AlertingService, Author, Channel, ChannelConfig, ChannelRef, ConfigAction, Matcher, Rule,
-    RuleExpr, RuleExpression, RuleKind, Silence,
+    AlertListener, AlertState, AlertingService, Author, Channel, ChannelConfig, ChannelRef, ConfigAction,
+    Matcher, NotificationKind, Rule, RuleExpr, RuleExpression, RuleKind, Silence,
 };
-use pulsestream_core::at_rest::KeyValueAlertStore;
+use pulsestream_core::at_rest::{KeyValueAlertStore, KeyValueOutbox};
 use pulsestream_core::env::{Env, ManualClock};
 use pulsestream_core::event::Event;
-use pulsestream_core::id::{ChannelId, EventId, RuleId, SilenceId, TenantId};
+use pulsestream_core::id::{AlertId, ChannelId, EventId, RuleId, SilenceId, TenantId};
 use pulsestream_core::memory::{MemoryEventStore, MemoryKeyValue};
 use pulsestream_core::ports::alert_store::{ConfigChangeQuery, PutMode};
 use pulsestream_core::ports::event_store::{AppendOptions, EventStore};
+use pulsestream_core::ports::outbox::{AttemptRecord, Disposition, LeaseOptions, Outbox, ReplaySelection};
 use pulsestream_core::text::Text;
 use pulsestream_core::time::{TimeRange, Timestamp};
 
 const TENANT: TenantId = TenantId::from_u128(5);
 const START: Timestamp = Timestamp::from_seconds(1_700_000_400 / 600 * 600);
 
+/// Counts what a listener is told.
+#[derive(Debug, Default)]
+struct Told {
+    alerts: AtomicUsize,
+    deliveries: AtomicUsize,
+}
+
+impl AlertListener for Told {
+    fn alerts_changed(&self, _tenant: TenantId, alerts: &[AlertId]) {
+        self.alerts.fetch_add(alerts.len(), Ordering::SeqCst);
+    }
+
+    fn deliveries_planned(&self) {
+        self.deliveries.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
 struct World {
     service: AlertingService,
     events: Arc<MemoryEventStore>,
+    outbox: Arc<KeyValueOutbox>,
+    listener: Arc<Told>,
     clock: Arc<ManualClock>,
 }
 
 fn world() -> World {
     let (env, clock) = Env::manual(START, 1);
     let events = Arc::new(MemoryEventStore::new());
-    let alerts = Arc::new(KeyValueAlertStore::new(Arc::new(MemoryKeyValue::new())));
-    let service = AlertingService::new(alerts, events.clone(), Arc::new(StreamingEngine::default()), env);
-    World { service, events, clock }
+    let store = Arc::new(MemoryKeyValue::new());
+    let alerts = Arc::new(KeyValueAlertStore::new(store.clone()));
+    let outbox = Arc::new(KeyValueOutbox::new(store));
+    let (listener, engine) = (Arc::new(Told::default()), Arc::new(StreamingEngine::default()));
+    let service = AlertingService::new(alerts, outbox.clone(), events.clone(), engine, env)
+        .with_listener(listener.clone());
+    World { service, events, outbox, listener, clock }
 }
 
 fn rule(service: &AlertingService, name: &str, expression: &str) -> Rule {
@@ -253,4 +278,35 @@ async fn silences_end_when_told() {
     late.id = SilenceId::from_u128(2);
     late.ends_at = START.plus(Duration::from_secs(5));
     assert!(world.service.put_silence(TENANT, late, None).await.is_err());
+}
+
+#[tokio::test]
+async fn tests_and_replays_are_due_at_once_and_the_dispatcher_is_told() {
+    let World { service, outbox, listener, .. } = world();
+    let channel = Channel::new(ChannelId::from_u128(1), "ops", ChannelConfig::Log {});
+    let channel = service.put_channel(TENANT, channel, None).await.unwrap();
+    let told = || listener.deliveries.load(Ordering::SeqCst);
+    let id = service.send_test(TENANT, channel.id).await.unwrap();
+    let (delivery, _) = outbox.delivery(TENANT, id).await.unwrap().unwrap();
+    assert_eq!((delivery.content.kind, delivery.due_at), (NotificationKind::Test, START));
+    assert_eq!(told(), 1);
+    // What waits is left alone, so nobody is told.
+    let selection = ReplaySelection::Ids(vec![id]);
+    assert_eq!((service.replay_deliveries(TENANT, &selection).await.unwrap(), told()), (0, 1));
+    let options = LeaseOptions {
+        holder: "d".into(),
+        now: START,
+        limit: 1,
+        ttl: Duration::from_secs(60),
+        max_per_channel: 1,
+    };
+    let leased = outbox.lease(&options).await.unwrap().remove(0);
+    let (delivery, lease_token) = (leased.delivery.id, leased.lease_token);
+    let disposition = Disposition::Dead;
+    let record =
+        AttemptRecord { tenant: TENANT, delivery, lease_token, at: START, disposition, report: None };
+    outbox.record(vec![record]).await.unwrap();
+    assert_eq!((service.replay_deliveries(TENANT, &selection).await.unwrap(), told()), (1, 2));
+    let unknown = service.send_test(TENANT, ChannelId::from_u128(2)).await.unwrap_err();
+    assert_eq!((unknown.kind(), told()), (ErrorKind::NotFound, 2));
 }

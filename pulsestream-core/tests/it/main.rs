@@ -12,3 +12,4 @@ mod housekeeping;
 mod layers;
 mod memory;
 mod processing;
+mod turns;

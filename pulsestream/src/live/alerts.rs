@@ -1,4 +1,4 @@
-//! Tells every node what happens to alerts.
+//! Tells every node what happens to alerts, and this one what is to be delivered.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,11 +25,17 @@ pub(crate) struct AlertNews {
     bus: Arc<dyn LiveBus>,
     waiting: Mutex<VecDeque<(TenantId, AlertId)>>,
     arrived: Notify,
+    deliveries: Arc<Notify>,
 }
 
 impl AlertNews {
-    pub(crate) fn new(alerts: Arc<dyn AlertStore>, bus: Arc<dyn LiveBus>) -> Arc<Self> {
-        Arc::new(Self { alerts, bus, waiting: Mutex::default(), arrived: Notify::new() })
+    /// Creates it; `deliveries` is told when there are new ones.
+    pub(crate) fn new(
+        alerts: Arc<dyn AlertStore>,
+        bus: Arc<dyn LiveBus>,
+        deliveries: Arc<Notify>,
+    ) -> Arc<Self> {
+        Arc::new(Self { alerts, bus, waiting: Mutex::default(), arrived: Notify::new(), deliveries })
     }
 
     fn take(&self) -> Vec<(TenantId, AlertId)> {
@@ -54,6 +60,10 @@ impl AlertListener for AlertNews {
         }
         drop(waiting);
         self.arrived.notify_one();
+    }
+
+    fn deliveries_planned(&self) {
+        self.deliveries.notify_one();
     }
 }
 

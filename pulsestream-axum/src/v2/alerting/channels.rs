@@ -4,9 +4,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use pulsestream_core::FieldError;
-use pulsestream_core::alerting::{
-    Channel, ChannelConfig, Delivery, NotificationContent, NotificationKind, SecretText,
-};
+use pulsestream_core::alerting::{Channel, ChannelConfig, SecretText};
 use pulsestream_core::id::{ChannelId, DeliveryId, TenantId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -116,17 +114,7 @@ pub(super) async fn test(
     params: Params,
 ) -> Answer<(StatusCode, axum::Json<TestOut>)> {
     let channel = stored(&app, caller.tenant(), &params).await?;
-    let content = NotificationContent {
-        kind: NotificationKind::Test,
-        title: "Test notification".into(),
-        message: format!("The channel {} works.", channel.name).into(),
-        group: Default::default(),
-        alerts: Vec::new(),
-        omitted: 0,
-    };
-    let (delivery_id, now) = (DeliveryId::from_u128(app.ps.env().uuid_v7()?), app.ps.env().now());
-    let delivery = Delivery::new(delivery_id, channel.id, channel.name, content, now, now);
-    app.ps.outbox().enqueue(caller.tenant(), vec![delivery]).await?;
+    let delivery_id = app.alerting(&caller).send_test(caller.tenant(), channel.id).await?;
     Ok((StatusCode::ACCEPTED, axum::Json(TestOut { delivery_id })))
 }
 

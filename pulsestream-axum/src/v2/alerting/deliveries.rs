@@ -174,7 +174,7 @@ pub(super) async fn replay_many(
 }
 
 async fn again(app: &App, caller: &Caller, selection: &ReplaySelection) -> Answer<axum::Json<Replayed>> {
-    let replayed = app.ps.outbox().replay(caller.tenant(), selection, app.ps.env().now()).await?;
+    let replayed = app.alerting(caller).replay_deliveries(caller.tenant(), selection).await?;
     Ok(axum::Json(Replayed { replayed }))
 }
 
