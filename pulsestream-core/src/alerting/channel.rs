@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::{Error, FieldError, Result};
 use crate::event::JsonObject;
@@ -65,9 +65,15 @@ pub enum ChannelConfig {
         /// The name under which the notifier was registered.
         kind: Text,
         /// Its settings.
-        #[serde(default)]
+        #[serde(default, deserialize_with = "read_settings")]
         settings: JsonObject,
     },
+}
+
+/// Reads the settings out of what serde has kept until it knew the type, which holds no raw JSON any more.
+fn read_settings<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<JsonObject, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    JsonObject::from_value(&value).map_err(|error| serde::de::Error::custom(error.message()))
 }
 
 impl ChannelConfig {
@@ -249,6 +255,30 @@ mod tests {
             headers: vec![("authorization".into(), SecretText::new("Bearer canary"))],
         };
         Channel::new(ChannelId::from_u128(1), "ops", config)
+    }
+
+    #[test]
+    fn every_type_comes_back_from_json_as_it_was() {
+        let custom = |settings: &str| ChannelConfig::Custom {
+            kind: "pager".into(),
+            settings: JsonObject::parse(settings).unwrap(),
+        };
+        for config in [
+            webhook().config,
+            ChannelConfig::Slack { url: SecretText::new("https://hooks.slack.com/services/x") },
+            ChannelConfig::Email { to: vec!["ann@example.com".into()] },
+            ChannelConfig::Log {},
+            custom("{}"),
+            custom(r#"{"team":"web","levels":[1,2.5],"deep":{"a":null}}"#),
+        ] {
+            let channel = Channel { config, ..webhook() };
+            let json = serde_json::to_string(&channel).unwrap();
+            assert_eq!(serde_json::from_str::<Channel>(&json).unwrap(), channel, "{json}");
+        }
+        let bare = r#"{"type":"custom","kind":"pager"}"#;
+        assert_eq!(serde_json::from_str::<ChannelConfig>(bare).unwrap(), custom("{}"));
+        let wrong = r#"{"type":"custom","kind":"pager","settings":[1]}"#;
+        assert!(serde_json::from_str::<ChannelConfig>(wrong).is_err());
     }
 
     #[test]

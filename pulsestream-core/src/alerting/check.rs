@@ -191,6 +191,9 @@ fn check_composite(expression: &RuleExpr, rule: &Rule, problems: &mut Problems) 
         let message = format!("must name 1 to {MAX_COMPOSITE_RULES} rules");
         problems.refuse("/kind/expression", "length", message);
     }
+    if has_short_list(expression) {
+        problems.refuse("/kind/expression", "length", "`all` and `any` must have at least two parts");
+    }
     if rules.contains(&rule.id) {
         problems.refuse("/kind/expression", "self_reference", "must not name the rule itself");
     }
@@ -203,6 +206,14 @@ fn check_composite(expression: &RuleExpr, rule: &Rule, problems: &mut Problems) 
     if !rule.filter.is_all() {
         let message = "a composite rule looks at no events; put the filter into the rules that it names";
         problems.refuse("/filter", "not_allowed", message);
+    }
+}
+
+fn has_short_list(expression: &RuleExpr) -> bool {
+    match expression {
+        RuleExpr::Rule(_) => false,
+        RuleExpr::All(parts) | RuleExpr::Any(parts) => parts.len() < 2 || parts.iter().any(has_short_list),
+        RuleExpr::Not(inner) => has_short_list(inner),
     }
 }
 
@@ -268,6 +279,10 @@ mod tests {
         assert_eq!(pointers(&bad), ["/kind/expression"]);
         bad.kind = RuleKind::Composite { expression: RuleExpr::Rule(RuleId::from_u128(2)) };
         assert_eq!(pointers(&bad), Vec::<String>::new());
+        let empty = vec![RuleExpr::Rule(RuleId::from_u128(2)), RuleExpr::Any(Vec::new())];
+        bad.kind = RuleKind::Composite { expression: RuleExpr::All(empty) };
+        assert_eq!(pointers(&bad), ["/kind/expression"]);
+        bad.kind = RuleKind::Composite { expression: RuleExpr::Rule(RuleId::from_u128(2)) };
         bad.filter = "event_type = 'call'".parse().unwrap();
         bad.group_by = vec!["source.service".parse().unwrap()];
         assert_eq!(pointers(&bad), ["/group_by", "/filter"]);

@@ -37,8 +37,9 @@ pub enum AnomalyDirection {
 /// A boolean expression over the states of other rules of the tenant.
 ///
 /// A rule counts as true while at least one of its instances is firing or recovering.
+/// In JSON, a list of one means its element: both forms of a rule say the same.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", from = "RuleExprForm")]
 pub enum RuleExpr {
     /// The rule with this id fires; not itself composite.
     Rule(RuleId),
@@ -48,6 +49,30 @@ pub enum RuleExpr {
     Any(Vec<Self>),
     /// It does not hold.
     Not(Box<Self>),
+}
+
+/// A [`RuleExpr`] as JSON may write it.
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum RuleExprForm {
+    Rule(RuleId),
+    All(Vec<RuleExpr>),
+    Any(Vec<RuleExpr>),
+    Not(Box<RuleExpr>),
+}
+
+impl From<RuleExprForm> for RuleExpr {
+    fn from(form: RuleExprForm) -> Self {
+        match form {
+            RuleExprForm::Rule(rule) => Self::Rule(rule),
+            RuleExprForm::All(mut parts) | RuleExprForm::Any(mut parts) if parts.len() == 1 => {
+                parts.remove(0)
+            }
+            RuleExprForm::All(parts) => Self::All(parts),
+            RuleExprForm::Any(parts) => Self::Any(parts),
+            RuleExprForm::Not(part) => Self::Not(part),
+        }
+    }
 }
 
 impl RuleExpr {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 pub use self::evaluation::{Evaluated, EvaluatedGroup};
+use super::delivery::template;
 use super::{
     Alert, AlertAction, AlertListener, AlertState, Author, Channel, ChannelRef, DEFAULT_MAX_GROUPS,
     MAX_GROUPS, Routing, Rule, RuleKind, Silence,
@@ -422,6 +423,17 @@ impl AlertingService {
         if rule.max_groups > self.max_instances {
             let message = format!("must be 1 to {}, which is what this server allows", self.max_instances);
             fields.push(FieldError::new("/max_groups", "out_of_range", message));
+        }
+        for (name, text) in &rule.annotations {
+            if let Err(error) = template::check(text) {
+                let pointer = format!("/annotations/{name}");
+                fields.extend(
+                    error
+                        .fields()
+                        .iter()
+                        .map(|field| FieldError::new(&pointer, field.code.clone(), field.message.clone())),
+                );
+            }
         }
         if !rule.channels.is_empty() && !self.may_name_later_channels {
             let channels = self.alerts.channels(tenant).await?;

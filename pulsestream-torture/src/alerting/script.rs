@@ -19,11 +19,12 @@ const SERVICES: u64 = 6;
 const CHANNEL: &str = "sink";
 
 /// The rules; the last one waits for its group, the others are told at once.
-const RULES: [&str; 5] = [
+const RULES: [&str; 6] = [
     "count >= 3 over 20s by source.service",
     "count >= 3 over 20s by source.service for 10s keep 6s",
     "absent over 40s by source.service",
     "avg(metrics.response_time_ms) > 400 over 30s",
+    "rules(00000000-0000-0000-0000-000000000001 and not 00000000-0000-0000-0000-000000000003) for 4s",
     "count[metrics.status_code >= 500] / count > 0.4 over 30s by source.service",
 ];
 

@@ -8,6 +8,7 @@ mod folder;
 mod foreign;
 #[cfg(all(feature = "postgres", feature = "redis"))]
 mod housekeeping;
+mod incident;
 mod layers;
 mod live;
 #[cfg(feature = "notify")]

@@ -98,6 +98,10 @@ async fn a_bad_rule_is_refused_where_it_is_wrong() {
             json!({"name": "x", "expression": "count > 1 over 5m", "labels": {"a b": "c"}}),
             vec!["/labels/a b"],
         ),
+        (
+            json!({"name": "x", "expression": "count > 1 over 5m", "annotations": {"title": "{{ value"}}),
+            vec!["/annotations/title"],
+        ),
     ] {
         let answer = server.call("POST", RULES, &own.key, Some(&body)).await;
         let refused = problem(&answer, 422, "invalid");

@@ -7,7 +7,7 @@ mod guarded;
 mod health;
 mod operational;
 mod schedule;
-mod template;
+pub(super) mod template;
 
 pub use dispatcher::{Dispatched, Dispatcher, DispatcherParts, DispatcherSettings};
 pub use grouping::{GroupingPlanner, MAX_GROUP_ALERTS};

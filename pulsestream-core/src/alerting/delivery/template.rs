@@ -39,6 +39,18 @@ impl io::Write for Limited {
     }
 }
 
+/// Checks whether a text that is a template can be read as one. What it refers to is known when it is rendered only.
+///
+/// # Errors
+/// `Invalid` with the reason.
+pub(in crate::alerting) fn check(text: &str) -> Result<()> {
+    if !is_template(text) {
+        return Ok(());
+    }
+    let read = Environment::new().template_from_str(text).map(drop);
+    read.map_err(|error| Error::invalid("template.check", "", "invalid_template", reason(&error)))
+}
+
 fn is_template(text: &str) -> bool {
     text.contains("{{") || text.contains("{%") || text.contains("{#")
 }
@@ -215,6 +227,21 @@ mod tests {
             MAX_OUTPUT_BYTES
         );
         assert!(shown(&format!("{}{{{{ 'z' }}}}", "y".repeat(MAX_OUTPUT_BYTES))).is_err());
+    }
+
+    #[test]
+    fn what_is_no_template_is_refused_before_it_is_needed() {
+        for good in ["{{ nothing }}", "no template {", "{% if value > 3 %}many{% endif %}"] {
+            check(good).unwrap_or_else(|error| panic!("{good}: {error}"));
+        }
+        for (bad, word) in [
+            ("{{ value", "unexpected end"),
+            ("{% if value %}", "end of input"),
+            ("{{ value|nofilter( }}", ""),
+        ] {
+            let error = check(bad).unwrap_err();
+            assert!(error.fields()[0].message.contains(word), "{bad}: {error:?}");
+        }
     }
 
     #[test]

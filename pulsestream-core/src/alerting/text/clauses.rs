@@ -60,6 +60,13 @@ impl<'a> Clauses<'a> {
     pub(super) fn cut(source: &'a str) -> Result<Self, Fault> {
         let mut marks: Vec<(&'static str, usize, usize)> = Vec::new();
         for (start, end) in words(source)? {
+            // The clause `no_data` has a policy of the same name.
+            let is_policy = |(clause, _, body): &(&str, usize, usize)| {
+                *clause == "no_data" && source[*body..start].trim().is_empty()
+            };
+            if &source[start..end] == "no_data" && marks.last().is_some_and(is_policy) {
+                continue;
+            }
             if let Some(clause) = CLAUSES.into_iter().find(|clause| *clause == &source[start..end]) {
                 if marks.iter().any(|(known, ..)| *known == clause) {
                     return Err(Fault::new(start, "duplicate", format!("`{clause}` is there already")));

@@ -10,6 +10,7 @@ use crate::alerting::{
     Silence,
 };
 use crate::error::{ErrorKind, Result};
+use crate::event::JsonObject;
 use crate::id::{AlertId, ChannelId, RuleId, SilenceId};
 use crate::ports::alert_store::{PutMode, RuleQuery};
 use crate::testkit::run::{BoxFuture, concurrently};
@@ -180,6 +181,24 @@ pub(super) async fn rules_race_has_one_winner(probe: Probe) {
     }
 }
 
+/// Returns a configuration of each type of channel.
+fn channel_configs() -> Vec<ChannelConfig> {
+    let settings = r#"{"team":"web","levels":[1,2.5],"deep":{"a":null}}"#;
+    vec![
+        ChannelConfig::Webhook {
+            url: "https://example.com/hook".into(),
+            secrets: vec![SecretText::new("whsec_c2VjcmV0")],
+            headers: vec![("x-team".into(), SecretText::new("web"))],
+        },
+        ChannelConfig::Slack { url: SecretText::new("https://hooks.slack.com/services/x") },
+        ChannelConfig::Email { to: vec!["ann@example.com".into()] },
+        ChannelConfig::Custom {
+            kind: "pager".into(),
+            settings: JsonObject::parse(settings).expect("the settings are an object"),
+        },
+    ]
+}
+
 /// Channels, silences and routes come back as they were put, in their order, and go when they are deleted.
 pub(super) async fn documents_read_what_was_written(probe: Probe) {
     let (store, tenant) = (&probe.store, probe.tenant);
@@ -198,6 +217,12 @@ pub(super) async fn documents_read_what_was_written(probe: Probe) {
     assert!(store.delete_channel(tenant, ChannelId::from_u128(2), &author()).await.expect("succeeds"));
     assert!(!store.delete_channel(tenant, ChannelId::from_u128(2), &author()).await.expect("succeeds"));
     assert_eq!(store.channels(tenant).await.expect("succeeds").len(), 1);
+    for (number, config) in (11..).zip(channel_configs()) {
+        let kept = Channel { config, ..channel(number, &format!("c{number}")) };
+        let kept = store.put_channel(tenant, kept, PutMode::Create, &author()).await.expect("new");
+        assert_eq!(store.channel(tenant, kept.id).await.expect("succeeds"), Some(kept.clone()));
+        assert!(store.channels(tenant).await.expect("succeeds").contains(&kept));
+    }
     for (number, from, until) in [(1, 20, 30), (2, 10, 40), (3, 0, 10)] {
         store
             .put_silence(tenant, silence(number, from, until), PutMode::Create, &author())

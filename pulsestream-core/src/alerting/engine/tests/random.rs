@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::alerting::backtest;
 use crate::alerting::replay::{lookback, with_named_rules};
+use crate::alerting::{RuleExpression, RuleKind, backtest};
 use crate::memory::MemoryEventStore;
 use crate::ports::event_store::{AppendOptions, EventStore};
 use crate::testkit::block_on;
@@ -158,8 +158,48 @@ fn most_drawn_rules_are_rules() {
     assert!(total > 600 && kinds.len() == 6 && kinds.values().all(|count| *count > 50), "{kinds:?}");
 }
 
+/// A number that has many digits, or few.
+fn number() -> impl Strategy<Value = f64> {
+    prop_oneof![
+        -1e6_f64..1e6,
+        Just(0.1),
+        Just(-0.0),
+        Just(1e-7),
+        Just(123_456_789.125),
+        any::<i32>().prop_map(f64::from)
+    ]
+}
+
 proptest! {
     #![proptest_config(proptest::test_runner::Config::with_cases(96))]
+
+    /// A rule comes back from its text and from its JSON as it was, whatever it says.
+    #[test]
+    fn random_rules_have_two_forms_that_say_the_same(
+        rules in random_rules(),
+        value in number(),
+        apart in prop::option::of(0.0_f64..1e4),
+        upto in prop::option::of(0.0_f64..1e4),
+    ) {
+        for mut rule in rules {
+            if let RuleKind::Threshold { condition, .. } | RuleKind::Change { condition, .. } = &mut rule.kind {
+                condition.value = value;
+                condition.upto = upto.filter(|_| condition.op.is_upper()).map(|upto| value + upto);
+                let side = if condition.op.is_upper() { -1.0 } else { 1.0 };
+                condition.recovery = apart.map(|apart| value + side * apart);
+            }
+            rule.validate().unwrap();
+            let json = serde_json::to_string(&rule).unwrap();
+            prop_assert_eq!(&serde_json::from_str::<Rule>(&json).unwrap(), &rule, "{}", json);
+            let text = rule.expression();
+            let mut again = Rule { kind: RuleKind::Absence { window: Duration::from_secs(1) }, ..rule.clone() };
+            (again.filter, again.group_by) = Default::default();
+            (again.hold_for, again.keep_firing_for) = Default::default();
+            text.parse::<RuleExpression>().unwrap_or_else(|error| panic!("{text}: {error}")).apply_to(&mut again);
+            prop_assert_eq!(&again, &rule, "{}", text);
+            prop_assert_eq!(again.expression(), text);
+        }
+    }
 
     /// A backtest over the stored events says what live evaluation said.
     #[test]
