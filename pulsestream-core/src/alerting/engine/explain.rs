@@ -1,5 +1,7 @@
 //! Why an instance is in its state, in words.
 
+use std::time::Duration;
+
 use super::group::decode_labels;
 use super::machine::FOREVER;
 use super::program::{CompiledRule, Judgement, Program};
@@ -60,7 +62,7 @@ pub(super) fn explain_series(
         (None, _) => "there is no value yet".to_owned(),
     };
     let verdict = if series.machine.breached { "a breach" } else { "no breach" };
-    let left = changes_at.map(|at| format_duration(at.since(evaluated_at.max(time(now)))));
+    let left = changes_at.map(|at| in_whole_milliseconds(at.since(evaluated_at.max(time(now)))));
     let consequence = match (state, left) {
         (None, _) if series.machine.held => {
             "a person resolved it, and it stays quiet until the breach was over once".to_owned()
@@ -88,6 +90,12 @@ pub(super) fn explain_series(
     }
 }
 
+/// Writes how long something takes still; what is less than a millisecond counts as one.
+fn in_whole_milliseconds(left: Duration) -> String {
+    let millis = left.as_micros().div_ceil(1_000);
+    format_duration(Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX)))
+}
+
 fn in_words(span: i64) -> String {
-    format_duration(std::time::Duration::from_micros(u64::try_from(span).unwrap_or(0)))
+    format_duration(Duration::from_micros(u64::try_from(span).unwrap_or(0)))
 }

@@ -86,13 +86,17 @@ impl AlertingService {
         Ok(evaluated)
     }
 
-    /// Replays stored events through the engine: what would these rules have done?
+    /// Replays stored events through the engine: what would this rule have done? A rule over others is replayed with them, and only what
+    /// it does itself is returned.
     ///
     /// # Errors
     /// Those of [`backtest`].
     pub async fn backtest(&self, tenant: TenantId, rule: &Rule, range: TimeRange) -> Result<Backtest> {
         let rules = with_named_rules(rule, &self.all_rules(tenant).await?);
-        backtest(&*self.events, &*self.engine, tenant, &rules, range, MAX_REPLAY_EVENTS).await
+        let mut backtest =
+            backtest(&*self.events, &*self.engine, tenant, &rules, range, MAX_REPLAY_EVENTS).await?;
+        backtest.transitions.retain(|transition| transition.rule == rule.id);
+        Ok(backtest)
     }
 
     pub(in crate::alerting) fn now(&self) -> Timestamp {

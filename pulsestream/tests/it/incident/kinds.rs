@@ -55,7 +55,7 @@ async fn every_kind(url: &str) {
         format!("p90(metrics.response_time_ms) > 300 over 1m where {shop} every 30s"),
         "absent over 1m by source.service".to_owned(),
         format!("change(count) >= 10 over 1m where {shop} by source.service"),
-        format!("anomaly(count) >= 3.5 over 20s where {shop} by source.service periods 5"),
+        format!("anomaly(count) >= 3.5 over 20s periods 5 where {shop} by source.service"),
         "sequence(event_type = 'order'; event_type = 'paid'; payload.order) >= 2 within 1m".to_owned(),
         format!("rules({} and not {}) for 10s", RuleId::from_u128(2), RuleId::from_u128(5)),
     ];

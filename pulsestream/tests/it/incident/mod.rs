@@ -229,10 +229,15 @@ async fn start(
     (ps, processor, Dispatcher::new(parts, DispatcherSettings::default()))
 }
 
-/// Runs an incident in a folder, and in PostgreSQL where the test run has one.
-async fn on_real_stores(incident: impl AsyncFn(&str)) {
+/// Runs an incident in a folder.
+async fn in_a_folder(incident: impl AsyncFn(&str)) {
     let folder = tempfile::tempdir().unwrap();
     incident(&folder.path().to_string_lossy()).await;
+}
+
+/// Runs an incident in a folder, and in PostgreSQL where the test run has one.
+async fn on_real_stores(incident: impl AsyncFn(&str)) {
+    in_a_folder(&incident).await;
     #[cfg(all(feature = "postgres", feature = "redis"))]
     if let Some((postgres, _)) = crate::server::servers() {
         incident(&crate::server::own_schema(&postgres)).await;
