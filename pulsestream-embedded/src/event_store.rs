@@ -48,8 +48,7 @@ impl EventStore for EmbeddedStore {
         if events.is_empty() {
             return Ok(Vec::new());
         }
-        let batch = EncodedBatch::encode(tenant, &events, self.engine.hasher);
-        drop(events);
+        let batch = EncodedBatch::encode(tenant, events, self.engine.hasher);
         let (bytes, limit) = (batch.buffer.len(), self.engine.config.batch_bytes);
         if bytes > limit {
             return Err(Fault::TooLarge { what: "append", bytes, limit }.during(OPERATION));

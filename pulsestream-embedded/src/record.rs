@@ -40,9 +40,43 @@ pub(crate) fn encode(event: &Event, bytes: &mut Vec<u8>) {
     put_slice(bytes, event.id.as_str().as_bytes());
 
     let mut present = 0_u32;
+    for (index, text) in texts(event).into_iter().enumerate() {
+        if let Some(text) = text {
+            present |= 1 << index;
+            put_slice(bytes, text.as_bytes());
+        }
+    }
+    let tags = &event.context.tags;
+    if !tags.is_empty() {
+        present |= 1 << TextField::Tags.index();
+        let pairs = tags.iter();
+        let length = pairs.map(|(key, value)| sized(key.len()) + sized(value.len())).sum::<usize>();
+        put_varint(bytes, length as u64);
+        for (key, value) in tags.iter() {
+            put_slice(bytes, key.as_bytes());
+            put_slice(bytes, value.as_bytes());
+        }
+    }
+    for (field, object) in [(TextField::Payload, &event.payload), (TextField::Metadata, &event.metadata)] {
+        if !object.is_empty() {
+            present |= 1 << field.index();
+            put_slice(bytes, object.as_str().as_bytes());
+        }
+    }
+    for (index, number) in numbers(&event.metrics).into_iter().enumerate() {
+        if !number.is_nan() {
+            present |= 1 << (TEXT_FIELDS + index);
+            put_number(bytes, number);
+        }
+    }
+    bytes[start..start + 4].copy_from_slice(&present.to_le_bytes());
+}
+
+/// The texts of an event in the order of their fields, up to the tags.
+fn texts(event: &Event) -> [Option<&Text>; TextField::Tags as usize] {
     let error = event.error.as_deref();
     let (source, context) = (&event.source, &event.context);
-    let texts: [Option<&Text>; TextField::Tags as usize] = [
+    [
         Some(&event.event_type),
         event.title.as_ref(),
         event.message.as_ref(),
@@ -61,36 +95,18 @@ pub(crate) fn encode(event: &Event, bytes: &mut Vec<u8>) {
         error.and_then(|error| error.message.as_ref()),
         error.and_then(|error| error.error_type.as_ref()),
         error.and_then(|error| error.stack_trace.as_ref()),
-    ];
-    for (index, text) in texts.iter().enumerate() {
-        if let Some(text) = text {
-            present |= 1 << index;
-            put_slice(bytes, text.as_bytes());
-        }
-    }
-    if !context.tags.is_empty() {
-        present |= 1 << TextField::Tags.index();
-        let pairs = context.tags.iter();
-        let length = pairs.map(|(key, value)| sized(key.len()) + sized(value.len())).sum::<usize>();
-        put_varint(bytes, length as u64);
-        for (key, value) in context.tags.iter() {
-            put_slice(bytes, key.as_bytes());
-            put_slice(bytes, value.as_bytes());
-        }
-    }
-    for (field, object) in [(TextField::Payload, &event.payload), (TextField::Metadata, &event.metadata)] {
-        if !object.is_empty() {
-            present |= 1 << field.index();
-            put_slice(bytes, object.as_str().as_bytes());
-        }
-    }
-    for (index, number) in numbers(&event.metrics).into_iter().enumerate() {
-        if !number.is_nan() {
-            present |= 1 << (TEXT_FIELDS + index);
-            put_number(bytes, number);
-        }
-    }
-    bytes[start..start + 4].copy_from_slice(&present.to_le_bytes());
+    ]
+}
+
+/// Reads what an event holds outside itself, so that it is there when it is encoded: the processor waits for all of it at once, and not
+/// for one text after the other.
+pub(crate) fn fetch(event: &Event) {
+    const LINE_BYTES: usize = 64;
+    let read = |bytes: &[u8]| bytes.iter().step_by(LINE_BYTES).fold(0, |sum, byte| sum ^ byte);
+    let texts = texts(event).into_iter().flatten().fold(0, |sum, text| sum ^ read(text.as_bytes()));
+    let objects = read(event.payload.as_str().as_bytes()) ^ read(event.metadata.as_str().as_bytes());
+    // Without this the compiler would see that nobody needs the sum.
+    std::hint::black_box(texts ^ objects);
 }
 
 /// Bytes that a slice of this length takes with its length before it.

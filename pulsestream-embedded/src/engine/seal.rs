@@ -8,12 +8,15 @@ use super::{Engine, Leader, held};
 use crate::error::FaultResult;
 use crate::hot::{Generation, Run};
 use crate::manifest::{SegmentEntry, file_of};
-use crate::segment::{self, Segment, SegmentOptions, SegmentWriter};
+use crate::segment::{self, Row, Segment, SegmentOptions, SegmentWriter};
 use crate::storage::Storage;
 use crate::wal::Group;
 
 /// Level of the compression of what will be merged soon: sealing must keep up with the callers.
 const FRESH_LEVEL: i32 = 1;
+
+/// Rows that are read together while a segment is written: few enough to stay in the processor's cache with all their texts.
+const LOT_ROWS: usize = 256;
 
 impl Engine {
     /// Seals every generation that takes no more appends.
@@ -40,7 +43,7 @@ impl Engine {
     }
 
     /// Seals the oldest frozen generation; returns whether there was one.
-    fn seal_oldest(&self) -> FaultResult<bool> {
+    pub(super) fn seal_oldest(&self) -> FaultResult<bool> {
         let mut manifest = held(&self.manifest);
         self.ensure_writable()?;
         let view = self.view();
@@ -109,10 +112,15 @@ impl Engine {
 }
 
 fn push_run(writer: &mut SegmentWriter, run: &Run) -> FaultResult<()> {
+    let mut rows = Vec::with_capacity(LOT_ROWS);
     for range in run.tenants() {
         for row in range.rows.start as usize..range.rows.end as usize {
-            writer.push(range.tenant, run.position(row), &run.record(row))?;
+            rows.push(Row { tenant: range.tenant, position: run.position(row), record: run.record(row) });
+            if rows.len() == LOT_ROWS {
+                writer.push(&rows)?;
+                rows.clear();
+            }
         }
     }
-    Ok(())
+    writer.push(&rows)
 }

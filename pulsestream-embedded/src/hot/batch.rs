@@ -24,16 +24,18 @@ pub(crate) struct EncodedBatch {
 }
 
 impl EncodedBatch {
-    /// Encodes events.
+    /// Encodes events and frees them.
     #[allow(clippy::cast_possible_truncation, reason = "the caller has checked that a batch is below 1 GiB")]
-    pub(crate) fn encode(tenant: TenantId, events: &[Event], hasher: IdHasher) -> Self {
+    pub(crate) fn encode(tenant: TenantId, events: Vec<Event>, hasher: IdHasher) -> Self {
         let mut buffer = Vec::with_capacity(FRAME_HEADER_BYTES + HEAD_BYTES + events.len() * 640);
         buffer.resize(FRAME_HEADER_BYTES, 0);
         buffer.extend_from_slice(&(events.len() as u32).to_le_bytes());
         buffer.extend_from_slice(&tenant.to_bytes());
         let mut starts = Vec::with_capacity(events.len());
         let mut hashes = Vec::with_capacity(events.len());
-        for event in events {
+        let mut rest = events.into_iter();
+        while let [event, next @ ..] = rest.as_slice() {
+            next.first().inspect(|next| record::fetch(next));
             let length_at = buffer.len();
             buffer.extend_from_slice(&[0; LENGTH_BYTES]);
             starts.push(buffer.len() as u32);
@@ -41,6 +43,8 @@ impl EncodedBatch {
             let length = (buffer.len() - length_at - LENGTH_BYTES) as u32;
             buffer[length_at..length_at + LENGTH_BYTES].copy_from_slice(&length.to_le_bytes());
             hashes.push(hasher.wide_hash(tenant, event.id.as_str().as_bytes()));
+            // Now, while what it holds is at hand.
+            drop(rest.next());
         }
         Self { tenant, buffer, starts, hashes }
     }

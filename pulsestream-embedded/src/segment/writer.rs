@@ -22,6 +22,14 @@ pub(crate) struct SegmentOptions {
     pub(crate) compression_level: i32,
 }
 
+/// A row on its way into a segment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Row<'a> {
+    pub(crate) tenant: TenantId,
+    pub(crate) position: u64,
+    pub(crate) record: Record<'a>,
+}
+
 /// Takes rows in the order (tenant, time, id) and writes them as a segment.
 pub(crate) struct SegmentWriter {
     out: Output,
@@ -63,39 +71,52 @@ impl SegmentWriter {
         })
     }
 
-    /// Adds the next row.
+    /// Adds the next rows, one column after the other: what a column has seen so far stays close to the processor meanwhile.
     ///
     /// # Errors
     /// `Io`.
     #[allow(clippy::cast_possible_wrap, reason = "positions stay below 2^63")]
-    pub(crate) fn push(&mut self, tenant: TenantId, position: u64, record: &Record<'_>) -> FaultResult<()> {
-        match self.tenants.last_mut() {
-            Some(range) if range.tenant == tenant => {
-                range.rows.end += 1;
-                range.max_time = record.timestamp;
+    pub(crate) fn push(&mut self, rows: &[Row<'_>]) -> FaultResult<()> {
+        for Row { tenant, record, .. } in rows {
+            match self.tenants.last_mut() {
+                Some(range) if range.tenant == *tenant => {
+                    range.rows.end += 1;
+                    range.max_time = record.timestamp;
+                }
+                _ => self.tenants.push(TenantRange {
+                    tenant: *tenant,
+                    rows: self.rows..self.rows + 1,
+                    min_time: record.timestamp,
+                    max_time: record.timestamp,
+                }),
             }
-            _ => self.tenants.push(TenantRange {
-                tenant,
-                rows: self.rows..self.rows + 1,
-                min_time: record.timestamp,
-                max_time: record.timestamp,
-            }),
+            self.rows += 1;
         }
-        let ints = [record.timestamp, record.received_at, position as i64, i64::from(record.severity)];
-        for (column, value) in self.ints.iter_mut().zip(ints) {
-            column.push(value);
+        for field in IntField::ALL {
+            let value = |row: &Row<'_>| match field {
+                IntField::Timestamp => row.record.timestamp,
+                IntField::ReceivedAt => row.record.received_at,
+                IntField::Position => row.position as i64,
+                IntField::Severity => i64::from(row.record.severity),
+            };
+            self.ints[field as usize].extend(rows.iter().map(value));
         }
-        for (column, value) in self.numbers.iter_mut().zip(record.numbers) {
-            column.push(value);
+        for (index, column) in self.numbers.iter_mut().enumerate() {
+            column.extend(rows.iter().map(|row| row.record.numbers[index]));
         }
-        self.ids.push(record.id);
-        self.hashes.push(self.hasher.hash(tenant, record.id));
-        let [tags, payload, metadata] = [TextField::Tags, TextField::Payload, TextField::Metadata]
-            .map(|field| record.texts[field.index()]);
-        self.shredder.push(tags, payload, metadata);
-        self.rows += 1;
-        for ((field, column), text) in TextField::ALL.into_iter().zip(&mut self.texts).zip(record.texts) {
-            column.push(field, text, &mut self.out)?;
+        for Row { tenant, record, .. } in rows {
+            self.ids.push(record.id);
+            self.hashes.push(self.hasher.hash(*tenant, record.id));
+        }
+        for Row { record, .. } in rows {
+            let [tags, payload, metadata] = [TextField::Tags, TextField::Payload, TextField::Metadata]
+                .map(|field| record.texts[field.index()]);
+            self.shredder.push(tags, payload, metadata);
+        }
+        for (field, column) in TextField::ALL.into_iter().zip(&mut self.texts) {
+            for Row { record, .. } in rows {
+                column.push(field, record.texts[field.index()], &mut self.out)?;
+            }
         }
         Ok(())
     }
