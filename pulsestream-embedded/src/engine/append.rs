@@ -86,7 +86,10 @@ impl Leader {
             return;
         }
         let generation = Arc::new(Generation::new(self.wal.position()));
-        self.ids.push((Arc::clone(&generation), IdSet::default()));
+        // As large as it gets, so that no append waits while it grows.
+        let ids =
+            IdSet::with_capacity_and_hasher(self.engine.config.seal_events, BuildHasherDefault::default());
+        self.ids.push((Arc::clone(&generation), ids));
         self.engine.change_view(|view| view.generations.push(generation));
         self.engine.request_seal();
     }
@@ -145,16 +148,20 @@ impl Leader {
     ) -> FaultResult<Vec<bool>> {
         let engine = Arc::clone(&self.engine);
         let Some(((_, active), frozen)) = self.ids.split_last_mut() else { return Err(Fault::Closed) };
-        let sealed = find_sealed(&engine, segments, batch)?;
+        let mut known = find_sealed(&engine, segments, batch)?;
+        // One table after the other: looks into the same one do not wait for each other.
+        for (_, set) in frozen {
+            for (known, hash) in known.iter_mut().zip(&batch.hashes) {
+                *known |= set.contains(hash);
+            }
+        }
         let mut stored = Vec::with_capacity(batch.len());
-        for (row, hash) in batch.hashes.iter().enumerate() {
-            let is_known =
-                sealed[row] || active.contains(hash) || frozen.iter().any(|(_, set)| set.contains(hash));
-            if !is_known {
-                active.insert(*hash);
+        for (known, hash) in known.into_iter().zip(&batch.hashes) {
+            let is_new = !known && active.insert(*hash);
+            if is_new {
                 added.push(*hash);
             }
-            stored.push(!is_known);
+            stored.push(is_new);
         }
         Ok(stored)
     }
@@ -209,6 +216,8 @@ impl Leader {
     fn wait_for_room(&self) -> FaultResult<()> {
         let engine = &self.engine;
         if !engine.background {
+            // Nobody else will.
+            while engine.view().frozen() > MAX_FROZEN && engine.seal_oldest()? {}
             return Ok(());
         }
         let mut work = held(&engine.work);
@@ -272,5 +281,32 @@ impl Lead for Leader {
     fn is_slow(&self) -> bool {
         // Without threads of the store only callers can lead.
         self.engine.background && self.commit_time > SLOW_COMMIT
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pulsestream_core::env::Env;
+    use pulsestream_core::id::TenantId;
+    use pulsestream_core::ports::event_store::{AppendOptions, EventStore};
+    use pulsestream_core::testkit::{EventGenerator, block_on};
+
+    use super::*;
+    use crate::storage::SimFs;
+    use crate::{EmbeddedConfig, EmbeddedStore};
+
+    #[test]
+    fn without_threads_an_append_makes_the_room_it_needs() {
+        let config = EmbeddedConfig { seal_events: 10, segment_events: 10, ..EmbeddedConfig::default() };
+        let store =
+            EmbeddedStore::open_storage(Arc::new(SimFs::new()), config, Env::system(), false).unwrap();
+        let mut generator = EventGenerator::new(1);
+        for _ in 0..20 {
+            let events = generator.by_ref().take(10).collect();
+            block_on(store.append(TenantId::from_name("a"), events, AppendOptions::default())).unwrap();
+            assert!(store.engine.view().frozen() <= MAX_FROZEN + 1);
+        }
+        assert_eq!(store.engine.view().events(), 200);
+        assert_eq!(store.engine.view().segments.len(), 20 - MAX_FROZEN - 1);
     }
 }

@@ -21,26 +21,26 @@ impl Engine {
         // Before sealing, so that no compaction moves rows between selection and deletion.
         let _rewriting = held(&self.rewriting);
         self.seal_with_reserve(group)?;
-        let mut manifest = held(&self.manifest);
-        let view = self.view();
-        let mut next = manifest.clone();
+        // Appends and sealing go on meanwhile, and add segments of later events; whoever changes these ones waits.
         let mut deleted = 0;
         let mut changed = Vec::new();
-        for segment in &view.segments {
+        for segment in &self.view().segments {
             let rows = select(segment)?;
-            if rows.is_empty() {
-                continue;
+            if !rows.is_empty() {
+                deleted += rows.len() as u64;
+                changed.push(segment.with_dropped(add_rows(segment.dropped(), rows)));
             }
-            deleted += rows.len() as u64;
-            let dropped = add_rows(segment.dropped(), rows);
+        }
+        if changed.is_empty() {
+            return Ok(0);
+        }
+        let mut manifest = held(&self.manifest);
+        let mut next = manifest.clone();
+        for segment in &changed {
             if let Some(entry) = next.segments.iter_mut().find(|entry| entry.file() == segment.name()) {
-                entry.dropped.clone_from(&dropped);
+                entry.dropped = segment.dropped().to_vec();
                 entry.erase |= erase;
             }
-            changed.push(segment.with_dropped(dropped));
-        }
-        if deleted == 0 {
-            return Ok(0);
         }
         self.with_reserve(|| self.store_manifest(&mut manifest, next.clone()))?;
         self.change_view(|view| {
@@ -73,7 +73,38 @@ fn add_rows(ranges: &[Range<u32>], rows: Vec<u32>) -> Vec<Range<u32>> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use pulsestream_core::env::Env;
+    use pulsestream_core::id::TenantId;
+    use pulsestream_core::ports::event_store::{AppendOptions, EventStore};
+    use pulsestream_core::testkit::{EventGenerator, block_on};
+
     use super::*;
+    use crate::storage::SimFs;
+    use crate::{EmbeddedConfig, EmbeddedStore};
+
+    #[test]
+    fn appends_and_sealing_go_on_while_rows_are_selected() {
+        let (config, env) = (EmbeddedConfig::default(), Env::system());
+        let store = EmbeddedStore::open_storage(Arc::new(SimFs::new()), config, env, false).unwrap();
+        let mut generator = EventGenerator::new(1);
+        let mut append = |count: usize| {
+            let events = generator.by_ref().take(count).collect();
+            block_on(store.append(TenantId::from_name("a"), events, AppendOptions::default())).unwrap();
+        };
+        append(3);
+        let deleted = store.engine.delete(&store.group, false, |_| {
+            // A lock that is held would make the next line wait forever.
+            assert!(store.engine.manifest.try_lock().is_ok());
+            append(2);
+            store.engine.seal_now(&store.group)?;
+            Ok(vec![1])
+        });
+        assert_eq!(deleted.unwrap(), 1);
+        let live: Vec<u64> = store.engine.view().segments.iter().map(Segment::live_count).collect();
+        assert_eq!(live, [2, 2]);
+    }
 
     #[test]
     fn neighbours_join() {
