@@ -1,7 +1,7 @@
 //! Durable appends: batches of 1,000 and single events, of one client and of many.
 
-use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use pulsestream_core::event::Event;
@@ -10,7 +10,7 @@ use pulsestream_embedded::EmbeddedStore;
 use crate::postgres::Postgres;
 use crate::rows::batches;
 use crate::table::Scenario;
-use crate::{Outcome, duckdb, events, ours, sqlite};
+use crate::{Outcome, disk, duckdb, events, ours, sqlite};
 
 const BATCH: u64 = 1_000;
 const SINGLES: u64 = 3_000;
@@ -54,13 +54,18 @@ fn many(folder: &Path, postgres: Option<&str>) -> Outcome<()> {
             scenario.rate(&format!("PostgreSQL, {copy}"), Postgres::create(url)?.copy(&clients)?);
             scenario.rate(&format!("PostgreSQL, {copy_new}"), Postgres::create(url)?.copy_new(&clients)?);
         }
+        if count == 1 {
+            let bytes = disk::log_bytes(&folder.join("bytes"), &clients[0][0])?;
+            let batches = disk::syncs(&folder.join("floor"), bytes, events() / BATCH)?;
+            scenario.rate("the disk: the same bytes written in place and synced", batches * BATCH as f64);
+        }
     }
     Ok(())
 }
 
 /// One event an append.
 fn one(folder: &Path, postgres: Option<&str>) -> Outcome<()> {
-    let store = ours::open(&folder.join("singles"))?;
+    let store = Arc::new(ours::open(&folder.join("singles"))?);
     let mut scenario = Scenario::new("One event an append, one client");
     scenario.rate("pulsestream", ours::load(&store, clients(7, 1, SINGLES, 1))?);
     let singles = batches(8, SINGLES, 1);
@@ -69,10 +74,12 @@ fn one(folder: &Path, postgres: Option<&str>) -> Outcome<()> {
     if let Some(url) = postgres {
         scenario.rate("PostgreSQL, INSERT", Postgres::create(url)?.insert(&[singles])?);
     }
-    scenario.rate("the disk: write 512 bytes in place and sync", sync_rate(&folder.join("raw"))?);
+    let disk = disk::syncs(&folder.join("raw"), 512, SINGLES)?;
+    scenario.rate("the disk: 512 bytes written in place and synced", disk);
 
-    let mut scenario = Scenario::new("One event an append, 64 at once");
-    scenario.rate("pulsestream", ours::load(&store, clients(9, 64, 64 * 1_000, 1))?);
+    let mut scenario = Scenario::new("One event an append, 64 at once: tasks of one thread");
+    scenario.rate("pulsestream", ours::load_in_tasks(&store, clients(11, 64, 64 * 1_000, 1))?);
+    scenario.rate("pulsestream, 64 threads", ours::load(&store, clients(9, 64, 64 * 1_000, 1))?);
     if let Some(url) = postgres {
         let sixteen = clients(10, 16, 16 * 500, 1);
         scenario.rate("PostgreSQL, INSERT, 16 connections", Postgres::create(url)?.insert(&sixteen)?);
@@ -108,17 +115,4 @@ fn sqlite_rates(folder: &Path, batches: &[Vec<Event>]) -> Outcome<(f64, f64)> {
 /// Divides events among clients, each with a seed of its own.
 fn clients(seed: u64, count: u64, events: u64, size: u64) -> Vec<Vec<Vec<Event>>> {
     (0..count).map(|client| batches(seed * 1_000 + client, events / count, size)).collect()
-}
-
-fn sync_rate(path: &std::path::Path) -> Outcome<f64> {
-    const BYTES: u64 = 8 << 20;
-    let file = std::fs::File::create(path)?;
-    file.write_all_at(&vec![0; BYTES as usize], 0)?;
-    file.sync_all()?;
-    let started = Instant::now();
-    for number in 0..SINGLES {
-        file.write_all_at(&[7; 512], number * 512 % BYTES)?;
-        file.sync_data()?;
-    }
-    Ok(SINGLES as f64 / started.elapsed().as_secs_f64())
 }

@@ -9,11 +9,14 @@
 //!
 //! `-- append batches` or `-- append singles` runs a half of it. `-- costs` says what an event costs the embedded store, stage by stage.
 //!
+//! `-- sustained` appends `EVENTS` events, some millions, while what came before is sealed and merged, and says how the rate changes.
+//!
 //! `-- memory` loads `EVENTS` events, says how much memory that took, and asks questions with a column cache far smaller than the
 //! columns; the answers must equal the reference, and the memory stay within its budget.
 
 mod append;
 mod costs;
+mod disk;
 mod duckdb;
 mod memory;
 mod ours;
@@ -21,6 +24,7 @@ mod postgres;
 mod query;
 mod rows;
 mod sqlite;
+mod sustained;
 mod table;
 
 use std::error::Error;
@@ -37,7 +41,8 @@ fn main() -> Outcome<()> {
             _ => memory::run(),
         },
         Some("costs") => costs::run(),
-        _ => Err("say what to compare: append, query, memory or costs".into()),
+        Some("sustained") => sustained::run(),
+        _ => Err("say what to compare: append, sustained, query, memory or costs".into()),
     }
 }
 

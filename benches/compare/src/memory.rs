@@ -33,7 +33,8 @@ pub(crate) fn run() -> Outcome<()> {
     let reference = start("reference", folder.path())?;
     let path = folder.path().join("store");
     let before = memory("VmRSS")?;
-    let store = ours::open(&path)?;
+    let config = EmbeddedConfig { cache_bytes: CACHE_BYTES, ..EmbeddedConfig::default() };
+    let store = EmbeddedStore::open(&path, config.clone(), Env::system())?;
     println!("idle: {:.1} MiB, {:.1} MiB of them before opening", memory("VmRSS")?, before);
     let mut generator = generator()?;
     let mut ids = Vec::new();
@@ -43,11 +44,19 @@ pub(crate) fn run() -> Outcome<()> {
         let samples = numbers.iter().zip(&events).filter(|(number, _)| is_sample(**number));
         ids.extend(samples.map(|(_, event)| event.id.clone()));
         ours::append(&store, events)?;
+        if numbers.last().is_some_and(|last| (last + 1).is_multiple_of(1_000 * BATCH)) {
+            println!("  {:.1} MiB, {:.1} MiB at most", memory("VmRSS")?, memory("VmHWM")?);
+        }
     }
     std::fs::write(folder.path().join("ids"), serde_json::to_vec(&ids)?)?;
     println!("while loading {} events: {:.1} MiB at most", events(), memory("VmHWM")?);
     store.maintain()?;
-    println!("after compaction: {:.1} MiB at most", memory("VmHWM")?);
+    let most = memory("VmHWM")?;
+    let budget = before + mib(config.memory_bytes());
+    println!("after compaction: {most:.1} MiB at most; budget {budget:.1} MiB");
+    if most > budget * 1.1 {
+        return Err("the budget of loading was exceeded by more than a tenth".into());
+    }
     block_on(store.close())?;
     drop(store);
     let started = Instant::now();
@@ -93,7 +102,6 @@ pub(crate) fn answer(folder: &Path) -> Outcome<()> {
             );
         }
     }
-    let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
     let budget = idle + mib(CACHE_BYTES) + mib(QUERY_BYTES);
     let most = memory("VmHWM")?;
     eprintln!(
@@ -109,7 +117,8 @@ pub(crate) fn answer(folder: &Path) -> Outcome<()> {
 pub(crate) fn reference() -> Outcome<()> {
     let questions = questions();
     let asked: Vec<&Question> = questions.iter().filter(is_asked).collect();
-    let mut expected = asked.iter().map(|question| Expected::new(&question.ask)).collect::<Outcome<Vec<_>>>()?;
+    let mut expected =
+        asked.iter().map(|question| Expected::new(&question.ask)).collect::<Outcome<Vec<_>>>()?;
     let mut generator = generator()?;
     for number in 0..events() / BATCH * BATCH {
         let event = generator.event();
@@ -118,6 +127,10 @@ pub(crate) fn reference() -> Outcome<()> {
     let answers: Vec<Answer> = expected.into_iter().map(Expected::finish).collect();
     println!("{}", serde_json::to_string(&answers)?);
     Ok(())
+}
+
+fn mib(bytes: usize) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
 }
 
 /// An answer while it is worked out, in the simplest way.

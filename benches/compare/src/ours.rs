@@ -1,6 +1,7 @@
 //! The embedded store, through the port that applications use.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use pulsestream_core::env::Env;
@@ -42,4 +43,27 @@ pub(crate) fn load(store: &EmbeddedStore, clients: Vec<Vec<Vec<Event>>>) -> Outc
         threads.into_iter().try_for_each(|thread| thread.join().map_err(|_| "a client panicked")?)
     })?;
     Ok(events as f64 / started.elapsed().as_secs_f64())
+}
+
+/// Does the same from tasks of one thread, as an asynchronous server has them.
+pub(crate) fn load_in_tasks(store: &Arc<EmbeddedStore>, clients: Vec<Vec<Vec<Event>>>) -> Outcome<f64> {
+    let events: usize = clients.iter().flatten().map(Vec::len).sum();
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let started = Instant::now();
+    runtime.block_on(async {
+        let tasks: Vec<_> =
+            clients.into_iter().map(|batches| tokio::spawn(client(Arc::clone(store), batches))).collect();
+        for task in tasks {
+            task.await??;
+        }
+        Outcome::Ok(())
+    })?;
+    Ok(events as f64 / started.elapsed().as_secs_f64())
+}
+
+async fn client(store: Arc<EmbeddedStore>, batches: Vec<Vec<Event>>) -> Outcome<()> {
+    for batch in batches {
+        store.append(tenant(), batch, AppendOptions::default()).await?;
+    }
+    Ok(())
 }
