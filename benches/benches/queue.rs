@@ -23,7 +23,7 @@ use pulsestream_benches::servers::{median, postgres_url, redis_url, spread_id, u
 use pulsestream_core::event::{Event, JsonObject};
 use pulsestream_core::id::{EventId, TenantId};
 use pulsestream_core::ingest::IngestOptions;
-use pulsestream_core::settings::Settings;
+use pulsestream_redis::RedisConfig;
 
 const ROUND: Duration = Duration::from_millis(1_500);
 const ROUNDS: usize = 3;
@@ -90,11 +90,12 @@ async fn drain(ps: &PulseStream, workers: usize) -> f64 {
 #[tokio::main]
 async fn main() {
     let (Some(postgres), Some(redis)) = (postgres_url(), redis_url()) else { return };
-    let mut settings = Settings::default();
-    settings.ingest.max_queue_events = 10_000_000;
-    settings.ingest.max_queue_bytes = 8 << 30;
-    let builder =
-        || PulseStream::builder().with_rate_limiter(Arc::new(Unlimited)).with_settings(settings.clone());
+    let mut redis_config = RedisConfig::default();
+    redis_config.queue.max_events = 10_000_000;
+    redis_config.queue.max_bytes = 8 << 30;
+    let builder = || {
+        PulseStream::builder().with_rate_limiter(Arc::new(Unlimited)).with_redis_config(redis_config.clone())
+    };
     let prefix = format!("bench-{}", std::process::id());
     let with_queue = format!("{postgres}?redis={redis}&redis_prefix={prefix}&queue=redis");
     let direct = builder().without_background().open(&postgres).await.unwrap();

@@ -1,4 +1,4 @@
-//! How many rate limit decisions and durable accepts a second one node gets out of one Redis.
+//! How many rate limit decisions, cached values and durable accepts a second one node gets out of one Redis.
 //!
 //! ```sh
 //! cargo xtask services   # prints the variable to export
@@ -12,12 +12,14 @@
 
 use std::hint::black_box;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use pulsestream_core::env::Env;
 use pulsestream_core::event::Event;
 use pulsestream_core::id::{EventId, TenantId};
+use pulsestream_core::ports::cache::CacheOptions;
 use pulsestream_core::ports::ingest_queue::IngestQueue;
 use pulsestream_core::ports::rate_limiter::{RateLimit, RateLimiter};
 use pulsestream_core::time::Timestamp;
@@ -37,11 +39,12 @@ fn redis(criterion: &mut Criterion) {
     };
     let runtime = Runtime::new().expect("a runtime starts");
     let mut config = RedisConfig::new(url);
-    config.key_prefix = "bench".to_owned();
+    config.key_prefix = format!("bench-{}", std::process::id());
     config.queue.max_events = u64::MAX;
     config.queue.max_bytes = u64::MAX;
     let backend = runtime.block_on(open(config, Env::system())).expect("redis answers");
     limits(criterion, &runtime, &backend);
+    cached(criterion, &runtime, &backend);
     accepts(criterion, &runtime, &backend);
 }
 
@@ -64,6 +67,41 @@ fn limits(criterion: &mut Criterion, runtime: &Runtime, backend: &RedisBackend) 
                 }));
             });
         });
+    }
+    group.finish();
+}
+
+/// Values of a dashboard's size under two tags: those that are there, and those that have to be computed and kept.
+fn cached(criterion: &mut Criterion, runtime: &Runtime, backend: &RedisBackend) {
+    const OPTIONS: CacheOptions<'static> =
+        CacheOptions { ttl: Duration::from_secs(600), tags: &["rules", "events"] };
+    let mut group = criterion.benchmark_group("redis/cache");
+    group.sample_size(10);
+    let next = Arc::new(AtomicU64::new(0));
+    for callers in CALLERS {
+        group.throughput(Throughput::Elements((CALLS * callers) as u64));
+        for is_hit in [true, false] {
+            let name = if is_hit { "hit" } else { "miss" };
+            group.bench_function(format!("{name}_{callers}_callers"), |bencher| {
+                bencher.iter(|| {
+                    runtime.block_on(at_once(callers, |caller| {
+                        let (cache, next) = (backend.cache(), next.clone());
+                        async move {
+                            let tenant = TenantId::from_u128(caller as u128);
+                            for call in 0..CALLS {
+                                let key = match is_hit {
+                                    true => format!("kept-{call}"),
+                                    false => format!("new-{}", next.fetch_add(1, Ordering::Relaxed)),
+                                };
+                                let fill = || async { Ok(vec![b'x'; 1_024]) };
+                                let value = cache.get_or_fill(tenant, &key, OPTIONS, fill).await;
+                                black_box(value.expect("redis answers"));
+                            }
+                        }
+                    }));
+                });
+            });
+        }
     }
     group.finish();
 }

@@ -1,6 +1,6 @@
 //! Events as rows, in both directions.
 
-use pulsestream_core::error::Error;
+use pulsestream_core::error::{Error, ErrorKind};
 use pulsestream_core::event::{Context, ErrorDetails, Event, JsonObject, Metrics, Severity, Source, Tags};
 use pulsestream_core::id::EventId;
 use pulsestream_core::text::Text;
@@ -137,8 +137,16 @@ impl Writer<'_> {
     }
 }
 
-/// Returns why PostgreSQL cannot hold the event: its `text` has no NUL, its `bigint` has 63 bits.
+/// Most bytes of text and JSON of one event, far below the gibibyte at which a message to PostgreSQL is no longer one.
+const MAX_EVENT_BYTES: usize = 64 << 20;
+
+/// Returns why PostgreSQL cannot hold the event: its `text` has no NUL, its `bigint` has 63 bits, its messages have a length.
 pub(crate) fn refusal(event: &Event) -> Option<Error> {
+    let bytes = text_bytes(event);
+    if bytes > MAX_EVENT_BYTES {
+        let error = Error::new(ErrorKind::TooLarge, "event_store.append", "the event has too much text");
+        return Some(error.with_context("bytes", bytes).with_context("max_event_bytes", MAX_EVENT_BYTES));
+    }
     let nul = texts_of(event).find(|(_, text)| text.as_bytes().contains(&0));
     if let Some((pointer, _)) = nul {
         return Some(Error::invalid(
@@ -163,6 +171,12 @@ pub(crate) fn refusal(event: &Event) -> Option<Error> {
         }
     }
     None
+}
+
+/// Returns how many bytes of text and JSON an event has.
+pub(crate) fn text_bytes(event: &Event) -> usize {
+    let texts: usize = texts_of(event).map(|(_, text)| text.len()).sum();
+    texts + event.payload.as_str().len() + event.metadata.as_str().len()
 }
 
 fn texts_of(event: &Event) -> impl Iterator<Item = (&'static str, &str)> {
@@ -265,4 +279,22 @@ fn tags_of(json: Option<&str>) -> Result<Tags, Fault> {
 /// `jsonb` orders keys and spaces its text in its own way; reading it restores the normal form.
 fn json_of(json: Option<&str>) -> Result<JsonObject, Fault> {
     Ok(json.map_or_else(|| Ok(JsonObject::default()), JsonObject::parse)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use pulsestream_core::time::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn an_event_at_the_limit_is_taken_and_one_above_refused() {
+        let mut event = Event::new(EventId::new("large").unwrap(), "test", Timestamp::EPOCH);
+        let rest = text_bytes(&event);
+        event.message = Some("x".repeat(MAX_EVENT_BYTES - rest).into());
+        assert_eq!(text_bytes(&event), MAX_EVENT_BYTES);
+        assert!(refusal(&event).is_none());
+        event.context.user_id = Some("x".into());
+        assert_eq!(refusal(&event).map(|error| error.kind()), Some(ErrorKind::TooLarge));
+    }
 }

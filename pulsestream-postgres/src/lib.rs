@@ -28,6 +28,7 @@ mod migrate;
 mod outbox;
 mod record;
 mod sql;
+mod together;
 mod wire;
 
 pub use alert_store::PostgresAlertStore;

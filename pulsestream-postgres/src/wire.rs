@@ -148,6 +148,12 @@ impl Param {
         array.into()
     }
 
+    pub(crate) fn int8s(numbers: impl IntoIterator<Item = i64>) -> Self {
+        let mut array = ArrayParam::new(INT8);
+        numbers.into_iter().for_each(|number| array.raw(Some(&number.to_be_bytes())));
+        array.into()
+    }
+
     pub(crate) fn float8s(numbers: impl IntoIterator<Item = f64>) -> Self {
         let mut array = ArrayParam::new(FLOAT8);
         numbers.into_iter().for_each(|number| array.raw(Some(&number.to_be_bytes())));

@@ -44,12 +44,11 @@ pub struct QueueConfig {
     pub required_durability: Durability,
     /// What the operator promises of a server that does not let its settings be read, as managed services do not.
     pub promised_durability: Option<Durability>,
-    /// How many events may wait, dead letters included; the facade and the program take it from `ingest.max_queue_events`.
+    /// How many events of all nodes may wait, dead letters included.
     pub max_events: u64,
-    /// How many bytes they may have as they are kept; the facade and the program take it from `ingest.max_queue_bytes`.
+    /// How many bytes they may have as they are kept.
     pub max_bytes: u64,
-    /// After which time a batch whose worker is silent is handed to another; the facade and the program take it from
-    /// `ingest.queue_visibility_timeout`.
+    /// After which time a batch whose worker is silent is handed to another. Storing a batch must take less.
     pub visibility_timeout_ms: u64,
     /// How often a batch is handed out before it becomes a dead letter.
     pub max_deliveries: u32,

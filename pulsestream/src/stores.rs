@@ -21,6 +21,8 @@ use pulsestream_core::ports::live_bus::LiveBus;
 use pulsestream_core::ports::outbox::Outbox;
 use pulsestream_core::ports::rate_limiter::RateLimiter;
 use pulsestream_core::settings::{IngestSettings, QuerySettings, Settings};
+#[cfg(feature = "redis")]
+use pulsestream_core::FieldError;
 use pulsestream_core::{Error, ErrorKind, Result};
 
 use crate::url::{PrimaryStore, StoreUrl};
@@ -268,11 +270,9 @@ async fn open_redis(
     if let Some(prefix) = &url.redis_prefix {
         config.key_prefix.clone_from(prefix);
     }
-    config.queue.max_events = settings.max_queue_events as u64;
-    config.queue.max_bytes = settings.max_queue_bytes as u64;
-    config.queue.visibility_timeout_ms =
-        u64::try_from(settings.queue_visibility_timeout.as_millis()).unwrap_or(u64::MAX);
-    if !url.queue {
+    if url.queue {
+        check_queue(&config.queue, settings)?;
+    } else {
         // Limits, cache and live messages may be lost.
         config.queue.required_durability = Durability::Accepted;
     }
@@ -287,6 +287,23 @@ async fn open_redis(
         stores.ingest_queue.get_or_insert_with(|| redis.ingest_queue());
     }
     Ok(())
+}
+
+/// Refuses a queue that a single batch would fill: it could never be accepted.
+#[cfg(feature = "redis")]
+fn check_queue(queue: &pulsestream_redis::QueueConfig, settings: &IngestSettings) -> Result<()> {
+    let events = settings.max_batch_events.max(settings.max_batch_events_v1) as u64;
+    let bytes = 2 * settings.max_payload_bytes.max(settings.max_payload_bytes_v1) as u64;
+    let mut errors = Vec::new();
+    if queue.max_events < events {
+        let message = format!("must be at least the largest batch, {events}");
+        errors.push(FieldError::new("/redis/queue/max_events", "out_of_range", message));
+    }
+    if queue.max_bytes < bytes {
+        let message = format!("must be at least twice the largest payload, {bytes}");
+        errors.push(FieldError::new("/redis/queue/max_bytes", "out_of_range", message));
+    }
+    if errors.is_empty() { Ok(()) } else { Err(Error::invalid_fields("pulsestream.open", errors)) }
 }
 
 #[cfg(not(feature = "redis"))]

@@ -86,15 +86,8 @@ pub struct IngestSettings {
     pub max_in_flight_events: usize,
     /// Most bytes of events on their way to the store; 256 MiB.
     pub max_in_flight_bytes: usize,
-    /// Most events in the ingest queue of all nodes, when there is one; 100,000.
-    pub max_queue_events: usize,
-    /// Most bytes of events in it; 256 MiB.
-    pub max_queue_bytes: usize,
-    /// How many workers of each node move events from the queue into the store; 4.
+    /// How many workers of each node move events from the queue into the store, when there is a queue; 4.
     pub queue_workers: usize,
-    /// After which time of silence what a worker took from the queue is given to another; 60 seconds. Storing a batch must take less.
-    #[serde(with = "duration_text")]
-    pub queue_visibility_timeout: Duration,
 }
 
 impl Default for IngestSettings {
@@ -113,10 +106,7 @@ impl Default for IngestSettings {
             max_events_per_month: None,
             max_in_flight_events: 100_000,
             max_in_flight_bytes: 256 * MIB,
-            max_queue_events: 100_000,
-            max_queue_bytes: 256 * MIB,
             queue_workers: 4,
-            queue_visibility_timeout: MINUTE,
         }
     }
 }
@@ -357,11 +347,7 @@ impl Settings {
         ranges.span("/ingest/idempotency_window", ingest.idempotency_window, MINUTE, 366 * DAY);
         ranges.number("/ingest/max_in_flight_events", ingest.max_in_flight_events, 1, 100_000_000);
         ranges.number("/ingest/max_in_flight_bytes", ingest.max_in_flight_bytes, MIB, 1 << 40);
-        ranges.number("/ingest/max_queue_events", ingest.max_queue_events, 1, 1_000_000_000);
-        ranges.number("/ingest/max_queue_bytes", ingest.max_queue_bytes, MIB, 1 << 40);
         ranges.number("/ingest/queue_workers", ingest.queue_workers, 1, 64);
-        let silence = ingest.queue_visibility_timeout;
-        ranges.span("/ingest/queue_visibility_timeout", silence, Duration::from_secs(1), HOUR);
         ranges.number("/query/max_page_events", query.max_page_events, 1, 1_000);
         ranges.number("/query/max_groups", query.max_groups, 1, 1_000_000);
         ranges.span("/query/max_aggregate_range", query.max_aggregate_range, MINUTE, 36_600 * DAY);
@@ -412,23 +398,14 @@ impl Settings {
             errors.push(FieldError::new("/ingest/rate_limit_per_minute", "out_of_range", error.message()));
         }
         let smallest = ingest.max_batch_events.max(ingest.max_batch_events_v1);
-        for (name, value) in [
-            ("max_in_flight_events", ingest.max_in_flight_events),
-            ("max_queue_events", ingest.max_queue_events),
-        ] {
-            if value < smallest {
-                let message = format!("must be at least the largest batch, {smallest}");
-                errors.push(FieldError::new(format!("/ingest/{name}"), "out_of_range", message));
-            }
+        if ingest.max_in_flight_events < smallest {
+            let message = format!("must be at least the largest batch, {smallest}");
+            errors.push(FieldError::new("/ingest/max_in_flight_events", "out_of_range", message));
         }
         let largest = ingest.max_payload_bytes.max(ingest.max_payload_bytes_v1);
-        for (name, value) in
-            [("max_in_flight_bytes", ingest.max_in_flight_bytes), ("max_queue_bytes", ingest.max_queue_bytes)]
-        {
-            if value < largest.saturating_mul(2) {
-                let message = format!("must be at least twice the largest payload, {largest}");
-                errors.push(FieldError::new(format!("/ingest/{name}"), "out_of_range", message));
-            }
+        if ingest.max_in_flight_bytes < largest.saturating_mul(2) {
+            let message = format!("must be at least twice the largest payload, {largest}");
+            errors.push(FieldError::new("/ingest/max_in_flight_bytes", "out_of_range", message));
         }
         if errors.is_empty() { Ok(()) } else { Err(Error::invalid_fields("settings.validate", errors)) }
     }

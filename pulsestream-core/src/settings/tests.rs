@@ -16,8 +16,7 @@ fn defaults_are_valid_and_are_those_of_the_documentation() {
             "max_batch_events_v1": 1_000, "max_tags": 100, "future_skew": "5m",
             "oldest_timestamp": "1970-01-01T00:00:00Z", "idempotency_window": "3d", "rate_limit_per_minute": 100,
             "rate_limit_burst": 200, "max_events_per_month": null, "max_in_flight_events": 100_000,
-            "max_in_flight_bytes": 268_435_456, "max_queue_events": 100_000, "max_queue_bytes": 268_435_456,
-            "queue_workers": 4, "queue_visibility_timeout": "1m"
+            "max_in_flight_bytes": 268_435_456, "queue_workers": 4
         },
         "query": {"max_page_events": 1_000, "max_groups": 10_000, "max_aggregate_range": "400d", "timeout": "30s"},
         "alerting": {"max_rules": 1_000, "max_instances_per_rule": 10_000, "max_template_output_bytes": 65_536,
@@ -100,12 +99,6 @@ fn ranges_at_the_edge() {
             "max_in_flight_bytes",
             vec![json!(20 << 20), json!(1_u64 << 40)],
             vec![json!((20 << 20) - 1), json!((1_u64 << 40) + 1)],
-        ),
-        (
-            "ingest",
-            "queue_visibility_timeout",
-            vec![json!("1s"), json!("1h")],
-            vec![json!("999ms"), json!("1h1ms")],
         ),
         ("query", "max_page_events", vec![json!(1), json!(1_000)], vec![json!(0), json!(1_001)]),
         ("query", "max_groups", vec![json!(1), json!(1_000_000)], vec![json!(0), json!(1_000_001)]),

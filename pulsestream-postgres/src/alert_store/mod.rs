@@ -5,6 +5,7 @@ mod changes;
 mod commit;
 mod documents;
 mod erase;
+mod revisions;
 mod timeline;
 
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use crate::database::{Database, Scope, bound};
 use crate::error::Fault;
 use crate::event_store::saturating;
 use crate::record::decode;
+use crate::together::Together;
 use crate::wire::{Columns, Param};
 
 /// The page of a query that names no limit.
@@ -38,11 +40,12 @@ pub(crate) const DEFAULT_LIMIT: usize = 100;
 #[derive(Debug)]
 pub struct PostgresAlertStore {
     database: Arc<Database>,
+    revisions: Arc<Together<Partition, Vec<(TenantId, u64)>>>,
 }
 
 impl PostgresAlertStore {
     pub(crate) fn new(database: Arc<Database>) -> Self {
-        Self { database }
+        Self { revisions: revisions::together(&database), database }
     }
 
     fn schema(&self) -> &str {
@@ -312,25 +315,7 @@ impl AlertStore for PostgresAlertStore {
     }
 
     async fn revisions(&self, partition: Partition) -> Result<Vec<(TenantId, u64)>> {
-        let sql: Arc<str> = Arc::from(format!(
-            "select tenant_id, revision from {}.revisions where partition = $1 order by tenant_id",
-            self.schema()
-        ));
-        let params = [partition_number(partition)];
-        self.database
-            .read("alert_store.revisions", Scope::Processor, move |connection| {
-                let statement = bound(sql.clone(), &params);
-                Box::pin(async move {
-                    let mut revisions = Vec::new();
-                    for row in statement.fetch_all(connection).await? {
-                        let mut columns = Columns::new(&row);
-                        let tenant = TenantId::from_u128(columns.uuid()?);
-                        revisions.push((tenant, columns.int8()?.cast_unsigned()));
-                    }
-                    Ok(revisions)
-                })
-            })
-            .await
+        self.revisions.ask(revisions::OPERATION, partition).await
     }
 
     async fn checkpoint(&self, processor: &str, partition: Partition) -> Result<Option<Checkpoint>> {

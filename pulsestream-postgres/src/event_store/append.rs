@@ -14,7 +14,7 @@ use sqlx::postgres::PgRow;
 use super::PostgresEventStore;
 use crate::database::{Scope, bound, bound_once};
 use crate::error::{Fault, Phase, from_sqlx};
-use crate::event_row::{COLUMNS, EventArrays, column_list, refusal};
+use crate::event_row::{COLUMNS, EventArrays, column_list, refusal, text_bytes};
 use crate::listen::{events_channel, events_payload};
 use crate::wire::{ArrayParam, Columns, INT4, Param};
 
@@ -249,7 +249,7 @@ fn prepare(sql: &AppendSql, tenant: TenantId, events: &[Event]) -> Result<Prepar
         let mut bytes = 0;
         let fitting = rest.iter().take(MAX_STATEMENT_EVENTS).take_while(|index| {
             let fits = bytes < MAX_STATEMENT_BYTES;
-            bytes += size_of_text(&events[**index]);
+            bytes += text_bytes(&events[**index]);
             fits
         });
         let (now, later) = rest.split_at(fitting.count());
@@ -257,16 +257,6 @@ fn prepare(sql: &AppendSql, tenant: TenantId, events: &[Event]) -> Result<Prepar
         rest = later;
     }
     Ok(Prepared { outcomes, chunks })
-}
-
-/// What of an event can be large.
-fn size_of_text(event: &Event) -> usize {
-    let text = |text: Option<&str>| text.map_or(0, str::len);
-    text(event.title.as_deref())
-        + text(event.message.as_deref())
-        + text(event.error.as_ref().and_then(|error| error.stack_trace.as_deref()))
-        + event.payload.as_str().len()
-        + event.metadata.as_str().len()
 }
 
 fn encode(sql: &AppendSql, tenant: TenantId, events: &[Event], order: &[usize]) -> Chunk {

@@ -36,6 +36,7 @@ pub struct PostgresEventStore {
     durability: Durability,
     append_sql: append::AppendSql,
     tables: search::Tables,
+    log: tail::Log,
     /// Numbers of the weeks that have a partition, as far as this node knows.
     weeks: Mutex<HashSet<i64>>,
 }
@@ -49,7 +50,8 @@ impl PostgresEventStore {
     ) -> Result<Arc<Self>> {
         let append_sql = append::AppendSql::new(database.schema());
         let tables = search::Tables::new(database.schema(), has_text_index);
-        let store = Self { database, arrivals, durability, append_sql, tables, weeks: Mutex::default() };
+        let log = tail::Log::new(&database);
+        let store = Self { database, arrivals, durability, append_sql, tables, log, weeks: Mutex::default() };
         store.prepare_partitions(&[]).await;
         Ok(Arc::new(store))
     }

@@ -4,6 +4,8 @@
 //! began in, so a reader sees only those that began before every transaction that is still running: what it has not seen
 //! then is behind it for good. A transaction that writes for long, of whatever application on the server, delays the tail
 //! for as long.
+//!
+//! A node reads 16 partitions, so what is asked of several of them at the same time goes to the server in one statement.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +16,9 @@ use pulsestream_core::ports::event_store::{Partition, Position, TailBatch, Taile
 
 use super::PostgresEventStore;
 use super::read::saturating;
-use crate::database::{Scope, bound};
+use crate::database::{Database, Scope, bound};
 use crate::event_row::{column_list, event_from};
+use crate::together::Together;
 use crate::wire::{Columns, Param};
 
 /// How soon to look again when events are there and older transactions still run.
@@ -24,20 +27,147 @@ const SETTLE: Duration = Duration::from_millis(5);
 /// How often `tail` looks again for them before it answers with what is settled.
 const SETTLE_WAITS: u32 = 200;
 
+/// Most events of one statement, for all partitions that it reads: a bound for memory.
+const MAX_STATEMENT_EVENTS: usize = 10_000;
+
 /// The oldest transaction that still runs; rows of older ones are settled.
 const HORIZON: &str = "(select pg_snapshot_xmin(pg_current_snapshot())::text::bigint)";
 
+/// Up to where a reader of a partition has come.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    partition: i16,
+    after: (i64, i64),
+    /// How many events it takes at most.
+    limit: usize,
+}
+
+impl Place {
+    fn new(partition: Partition, after: Position, limit: usize) -> Self {
+        Self { partition: i16::try_from(partition.number()).unwrap_or_default(), after: unpack(after), limit }
+    }
+}
+
 /// What a partition holds after a position.
+#[derive(Debug, Clone, Copy)]
 struct Pending {
     settled: bool,
     unsettled: bool,
 }
 
 /// What a read of the log found.
+#[derive(Debug, Default)]
 struct Found {
     events: Vec<TailedEvent>,
-    /// Whether there are more that are acknowledged, but not settled.
-    unsettled: bool,
+    has_more: bool,
+    /// The oldest and the newest transaction whose events are acknowledged, but not settled.
+    unsettled: Option<(i64, i64)>,
+}
+
+/// The questions that processors ask all the time.
+#[derive(Debug)]
+pub(super) struct Log {
+    read: Arc<Together<Place, Found>>,
+    look: Arc<Together<Place, Pending>>,
+}
+
+impl Log {
+    pub(super) fn new(database: &Arc<Database>) -> Self {
+        let (reading, looking) = (database.clone(), database.clone());
+        let read: Arc<str> = Arc::from(read_sql(database.schema()));
+        let look: Arc<str> = Arc::from(look_sql(database.schema()));
+        Self {
+            read: Together::new(move |places| read_all(reading.clone(), read.clone(), places)),
+            look: Together::new(move |places| look_at_all(looking.clone(), look.clone(), places)),
+        }
+    }
+}
+
+/// Places as a table.
+const ASKED: &str = "unnest($1::smallint[], $2::bigint[], $3::bigint[]) with ordinality as asked (number, xid, seq, place)";
+/// Rows of the log behind the place asked.
+const BEHIND: &str = "partition = asked.number and (xid, seq) > (asked.xid, asked.seq)";
+
+/// One row for each event, and one for a place without any.
+fn read_sql(schema: &str) -> String {
+    format!(
+        "select asked.place, unsettled.oldest, unsettled.newest, found.tenant_id is not null, found.* from {ASKED} \
+         cross join lateral (select min(xid) as oldest, max(xid) as newest from {schema}.event_keys \
+          where {BEHIND} and xid >= {HORIZON}) unsettled \
+         left join lateral (select k.tenant_id, k.xid, k.seq, {columns} from \
+          (select tenant_id, event_id, \"timestamp\", xid, seq from {schema}.event_keys \
+           where {BEHIND} and xid < {HORIZON} order by xid, seq limit $4) k \
+          cross join lateral (select * from {schema}.events e where e.tenant_id = k.tenant_id \
+           and e.\"timestamp\" = k.\"timestamp\" and e.id = k.event_id limit 1) e) found on true \
+         order by asked.place, found.xid, found.seq",
+        columns = column_list("e."),
+    )
+}
+
+fn look_sql(schema: &str) -> String {
+    format!(
+        "select exists (select from {schema}.event_keys where {BEHIND} and xid < {HORIZON}), \
+         exists (select from {schema}.event_keys where {BEHIND} and xid >= {HORIZON}) from {ASKED} order by asked.place"
+    )
+}
+
+fn params_of(places: &[Place]) -> Vec<Param> {
+    vec![
+        Param::int2s(places.iter().map(|place| place.partition)),
+        Param::int8s(places.iter().map(|place| place.after.0)),
+        Param::int8s(places.iter().map(|place| place.after.1)),
+    ]
+}
+
+/// Reads up to one event more than each limit; less when many ask.
+async fn read_all(database: Arc<Database>, sql: Arc<str>, places: Vec<Place>) -> Result<Vec<Found>> {
+    let most = places.iter().map(|place| place.limit).max().unwrap_or_default();
+    let most = most.min((MAX_STATEMENT_EVENTS / places.len().max(1)).max(1));
+    let mut params = params_of(&places);
+    params.push(Param::int8(saturating(most.saturating_add(1))));
+    database
+        .read("event_store.tail", Scope::Processor, move |connection| {
+            let (read, places) = (bound(sql.clone(), &params), places.clone());
+            Box::pin(async move {
+                let mut found: Vec<Found> = places.iter().map(|_| Found::default()).collect();
+                for row in read.fetch_all(connection).await? {
+                    let mut columns = Columns::new(&row);
+                    let ordinal = usize::try_from(columns.int8()?).unwrap_or_default();
+                    let Some(found) = found.get_mut(ordinal.wrapping_sub(1)) else { continue };
+                    found.unsettled = columns.optional_int8()?.zip(columns.optional_int8()?);
+                    if !columns.bool()? {
+                        continue;
+                    }
+                    let tenant = TenantId::from_u128(columns.uuid()?);
+                    let position = pack(columns.int8()?, columns.int8()?);
+                    found.events.push(TailedEvent { tenant, position, event: event_from(&mut columns)? });
+                }
+                for (found, place) in found.iter_mut().zip(&places) {
+                    let limit = most.min(place.limit);
+                    found.has_more = found.events.len() > limit;
+                    found.events.truncate(limit);
+                }
+                Ok(found)
+            })
+        })
+        .await
+}
+
+async fn look_at_all(database: Arc<Database>, sql: Arc<str>, places: Vec<Place>) -> Result<Vec<Pending>> {
+    let params = params_of(&places);
+    database
+        .read("event_store.wait_for_events", Scope::Processor, move |connection| {
+            let statement = bound(sql.clone(), &params);
+            Box::pin(async move {
+                let mut pending = Vec::new();
+                for row in statement.fetch_all(connection).await? {
+                    let mut columns = Columns::new(&row);
+                    pending.push(Pending { settled: columns.bool()?, unsettled: columns.bool()? });
+                }
+                Ok(pending)
+            })
+        })
+        .await
 }
 
 impl PostgresEventStore {
@@ -47,71 +177,32 @@ impl PostgresEventStore {
         after: Position,
         limit: usize,
     ) -> Result<TailBatch> {
-        let mut waits_left = SETTLE_WAITS;
+        let place = Place::new(partition, after, limit);
+        let (mut newest, mut waits_left) = (None, SETTLE_WAITS);
         loop {
-            let Found { mut events, unsettled } = self.read_log(partition, after, limit).await?;
-            // What was acknowledged is found by the next call, also while other transactions run: they mostly end soon.
-            if unsettled && waits_left > 0 {
+            let Found { events, has_more, unsettled } = self.log.read.ask("event_store.tail", place).await?;
+            // What was acknowledged before the call is waited for, also while other transactions run: they mostly end soon. What
+            // came since then is the next call's.
+            let newest = *newest.get_or_insert(unsettled.map(|(_, newest)| newest));
+            let is_missing = unsettled.is_some_and(|(oldest, _)| newest.is_some_and(|newest| oldest <= newest));
+            if is_missing && !has_more && waits_left > 0 {
                 waits_left -= 1;
                 tokio::time::sleep(SETTLE).await;
                 continue;
             }
-            let caught_up = events.len() <= limit && !unsettled;
-            events.truncate(limit);
             let next = events.last().map_or(after, |event| event.position);
-            return Ok(TailBatch { events, next, caught_up });
+            return Ok(TailBatch { events, next, caught_up: !has_more && !is_missing });
         }
     }
 
-    /// Reads up to one event more than the limit.
-    async fn read_log(&self, partition: Partition, after: Position, limit: usize) -> Result<Found> {
-        let schema = self.schema();
-        let read: Arc<str> = Arc::from(format!(
-            "select k.tenant_id, k.xid, k.seq, {columns} from \
-             (select tenant_id, event_id, \"timestamp\", xid, seq from {schema}.event_keys \
-              where partition = $1 and (xid, seq) > ($2, $3) and xid < {HORIZON} order by xid, seq limit $4) k \
-             cross join lateral (select * from {schema}.events e where e.tenant_id = k.tenant_id \
-              and e.\"timestamp\" = k.\"timestamp\" and e.id = k.event_id limit 1) e order by k.xid, k.seq",
-            columns = column_list("e."),
-        ));
-        let look: Arc<str> = Arc::from(format!(
-            "select exists (select from {schema}.event_keys where partition = $1 and (xid, seq) > ($2, $3) \
-             and xid >= {HORIZON})"
-        ));
-        let (xid, seq) = unpack(after);
-        let place = [number_of(partition), Param::int8(xid), Param::int8(seq)];
-        let mut params = place.to_vec();
-        params.push(Param::int8(saturating(limit.saturating_add(1))));
-        self.database
-            .read("event_store.tail", Scope::Processor, move |connection| {
-                let (read, look) = (bound(read.clone(), &params), bound(look.clone(), &place));
-                Box::pin(async move {
-                    let rows = read.fetch_all(&mut *connection).await?;
-                    let mut events = Vec::with_capacity(rows.len());
-                    for row in &rows {
-                        let mut columns = Columns::new(row);
-                        let tenant = TenantId::from_u128(columns.uuid()?);
-                        let position = pack(columns.int8()?, columns.int8()?);
-                        events.push(TailedEvent { tenant, position, event: event_from(&mut columns)? });
-                    }
-                    let unsettled = if events.len() > limit {
-                        false
-                    } else {
-                        Columns::new(&look.fetch_one(connection).await?).bool()?
-                    };
-                    Ok(Found { events, unsettled })
-                })
-            })
-            .await
-    }
-
     pub(super) async fn wait_until_events(&self, partition: Partition, after: Position) -> Result<()> {
+        let operation = "event_store.wait_for_events";
         loop {
             // Before looking, so that an append between the look and the wait is not missed.
             let arrival = self.arrivals.of(partition).notified();
             tokio::pin!(arrival);
             arrival.as_mut().enable();
-            let pending = self.pending(partition, after).await?;
+            let pending = self.log.look.ask(operation, Place::new(partition, after, 0)).await?;
             if pending.settled {
                 return Ok(());
             }
@@ -123,29 +214,6 @@ impl PostgresEventStore {
             }
         }
     }
-
-    async fn pending(&self, partition: Partition, after: Position) -> Result<Pending> {
-        let keys = format!("{}.event_keys where partition = $1 and (xid, seq) > ($2, $3)", self.schema());
-        let sql: Arc<str> = Arc::from(format!(
-            "select exists (select from {keys} and xid < {HORIZON}), exists (select from {keys} and xid >= {HORIZON})"
-        ));
-        let (xid, seq) = unpack(after);
-        let params = [number_of(partition), Param::int8(xid), Param::int8(seq)];
-        self.database
-            .read("event_store.wait_for_events", Scope::Processor, move |connection| {
-                let statement = bound(sql.clone(), &params);
-                Box::pin(async move {
-                    let row = statement.fetch_one(connection).await?;
-                    let mut columns = Columns::new(&row);
-                    Ok(Pending { settled: columns.bool()?, unsettled: columns.bool()? })
-                })
-            })
-            .await
-    }
-}
-
-fn number_of(partition: Partition) -> Param {
-    Param::int2(i16::try_from(partition.number()).unwrap_or_default())
 }
 
 fn pack(xid: i64, seq: i64) -> Position {

@@ -1,7 +1,6 @@
 //! pgbouncer with `pool_mode = transaction` before the server: each transaction in another session.
 
 use std::future::Future;
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -17,8 +16,8 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, Executor, PgConnection};
 
 use crate::support::{
-    APP_ROLE, config, connect, connect_as_app, direct, event, execute, fresh_schema, migrate_for_app, number,
-    runtime, stored, url, url_as, with_server,
+    APP_ROLE, address, config, connect, connect_as_app, direct, event, execute, fresh_schema, migrate_for_app,
+    number, runtime, stored, through, url, url_as, with_server,
 };
 
 /// Sessions of the server for all tests together: fewer than connections, so that these have to share.
@@ -50,7 +49,7 @@ impl Route {
                 let as_app = PostgresConfig { migrate: false, require_rls: true, ..pooled(&url, schema) };
                 let own = url_as(&url, APP_ROLE, APP_ROLE);
                 let as_app = PostgresConfig { direct_url: Some(own.as_str().into()), ..as_app };
-                connect(&through(shared(&url).unwrap(), &own), as_app).await
+                connect(&through(&own, shared(&url).unwrap().address()), as_app).await
             }
         }
     }
@@ -60,7 +59,7 @@ impl Route {
 fn with_pgbouncer<F: Future<Output = ()>>(test: impl FnOnce(String, String) -> F) {
     with_server(|url| async move {
         if let Some(pgbouncer) = shared(&url) {
-            test(through(pgbouncer, &url), url).await;
+            test(through(&url, pgbouncer.address()), url).await;
         }
     });
 }
@@ -72,50 +71,47 @@ fn shared(url: &str) -> Option<&'static PgbouncerServer> {
 
 fn start(url: &str) -> Option<PgbouncerServer> {
     let program = find_program(&PGBOUNCER)?;
-    Some(PgbouncerServer::start(&program, place(url), &["postgres", APP_ROLE], SESSIONS).unwrap())
-}
-
-fn place(url: &str) -> SocketAddr {
-    let (_, rest) = url.split_once("://").unwrap();
-    let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
-    rest.split(['/', '?']).next().unwrap().to_socket_addrs().unwrap().next().unwrap()
-}
-
-/// Returns the URL through pgbouncer in place of the one of the server.
-fn through(pgbouncer: &PgbouncerServer, url: &str) -> String {
-    url.replace(&place(url).to_string(), &pgbouncer.address().to_string())
+    Some(PgbouncerServer::start(&program, address(url), &["postgres", APP_ROLE], SESSIONS).unwrap())
 }
 
 fn pooled(direct: &str, schema: Identifier) -> PostgresConfig {
     PostgresConfig { direct_url: Some(direct.into()), ..config(schema) }
 }
 
-mod event_store {
-    use super::Route;
-    use crate::conformance::Events;
+/// Set it to run every case of every suite through pgbouncer.
+const ALL: &str = "PULSESTREAM_TEST_POOLED";
 
-    pulsestream_core::event_store_conformance!(Events::over(Route::Pgbouncer));
+/// Runs one case in `stride` of a suite: what is different behind a pooler, every transaction goes through.
+macro_rules! sampled {
+    ($($suite:ident every $stride:literal: $harness:expr;)+) => {
+        $(#[test]
+        fn $suite() {
+            let stride = if std::env::var_os(ALL).is_some() { 1 } else { $stride };
+            for case in testkit::$suite::cases().iter().step_by(stride) {
+                testkit::$suite::run(case.name, Arc::new($harness));
+            }
+        })+
+    };
 }
 
-mod identity_store {
-    use super::Route;
-    use crate::conformance::Identities;
+mod suites {
+    use std::sync::Arc;
 
-    pulsestream_core::identity_store_conformance!(Identities(Route::Pgbouncer));
-}
+    use pulsestream_core::testkit;
 
-mod live_bus {
-    use super::Route;
-    use crate::conformance::Live;
-
-    pulsestream_core::live_bus_conformance!(Live(Route::Pgbouncer));
-}
-
-mod outbox {
-    use super::Route;
+    use super::{ALL, Route};
     use crate::alerting_conformance::Alerting;
+    use crate::conformance::{Documents, Events, Identities, Leases, Live};
 
-    pulsestream_core::outbox_conformance!(Alerting::over(Route::Pgbouncer));
+    sampled! {
+        event_store every 12: Events::over(Route::Pgbouncer);
+        identity_store every 6: Identities(Route::Pgbouncer);
+        alert_store every 6: Alerting::over(Route::Pgbouncer);
+        outbox every 6: Alerting::over(Route::Pgbouncer);
+        live_bus every 3: Live(Route::Pgbouncer);
+        coordinator every 3: Leases(Route::Pgbouncer);
+        document_store every 3: Documents(Route::Pgbouncer);
+    }
 }
 
 #[test]
@@ -132,7 +128,7 @@ fn the_schema_is_made_and_nothing_stays_in_a_session() {
     with_server(|url| async move {
         // Of its own, because it holds all sessions in the end.
         let Some(pgbouncer) = start(&url) else { return };
-        let (pooler, schema) = (through(&pgbouncer, &url), fresh_schema());
+        let (pooler, schema) = (through(&url, pgbouncer.address()), fresh_schema());
         let tenant = TenantId::from_name("pooled");
         let store = connect(&pooler, pooled(&url, schema.clone())).await.event_store().await.unwrap();
         let writers: Vec<_> = (0..32)

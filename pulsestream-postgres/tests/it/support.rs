@@ -1,6 +1,7 @@
 //! The server, and a schema for each test.
 
 use std::future::Future;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -94,6 +95,30 @@ pub(crate) fn url_as(url: &str, role: &str, password: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap();
     let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
     format!("{scheme}://{role}:{password}@{host}")
+}
+
+/// Splits a URL into what is before the server's address, the address, and what is after it.
+fn parts(url: &str) -> (&str, &str, &str) {
+    let start = url.find('@').or_else(|| Some(url.find("://")? + 2)).unwrap() + 1;
+    let length = url[start..].find(['/', '?']).unwrap_or(url.len() - start);
+    (&url[..start], &url[start..start + length], &url[start + length..])
+}
+
+/// Returns where the server is.
+pub(crate) fn address(url: &str) -> SocketAddr {
+    parts(url).1.to_socket_addrs().unwrap().next().unwrap()
+}
+
+/// Returns the URL by way of something that stands before the server.
+pub(crate) fn through(url: &str, at: SocketAddr) -> String {
+    let (before, _, after) = parts(url);
+    format!("{before}{at}{after}")
+}
+
+/// Returns the URL with a setting of the server for each session.
+pub(crate) fn with_option(url: &str, setting: &str) -> String {
+    let joint = if url.contains('?') { '&' } else { '?' };
+    format!("{url}{joint}options=-c%20{}", setting.replace('=', "%3D"))
 }
 
 /// Connects beside the library.

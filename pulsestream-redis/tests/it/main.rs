@@ -6,6 +6,7 @@ mod conformance;
 mod connection;
 mod coordinator;
 mod durability;
+mod eviction;
 mod kill;
 mod limiter;
 mod live;

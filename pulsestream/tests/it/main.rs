@@ -7,6 +7,8 @@ mod folder;
 #[cfg(feature = "jwks")]
 mod foreign;
 #[cfg(all(feature = "postgres", feature = "redis"))]
+mod handed_over;
+#[cfg(all(feature = "postgres", feature = "redis"))]
 mod housekeeping;
 mod incident;
 mod layers;
@@ -22,4 +24,6 @@ mod processing;
 mod server;
 #[cfg(all(feature = "postgres", feature = "redis"))]
 mod sets;
+#[cfg(all(feature = "postgres", feature = "redis"))]
+mod skew;
 mod status;

@@ -1,0 +1,28 @@
+//! Statements: their texts are this program's own, and their values are bound.
+
+use std::sync::Arc;
+
+use sqlx::{AssertSqlSafe, Postgres};
+
+use crate::wire::Param;
+
+/// A statement with the text of this program.
+pub(crate) fn query(sql: &'static str) -> sqlx::query::Query<'static, Postgres, sqlx::postgres::PgArguments> {
+    sqlx::query(sql)
+}
+
+/// A statement whose text was put together by this crate from fixed parts and an [`Identifier`](crate::Identifier).
+pub(crate) fn bound(
+    sql: Arc<str>,
+    params: &[Param],
+) -> sqlx::query::Query<'static, Postgres, sqlx::postgres::PgArguments> {
+    params.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, param| query.bind(param.clone()))
+}
+
+/// As [`bound`], for a text that depends on the question and would push others out of the cache of prepared statements.
+pub(crate) fn bound_once(
+    sql: String,
+    params: &[Param],
+) -> sqlx::query::Query<'static, Postgres, sqlx::postgres::PgArguments> {
+    bound(Arc::from(sql), params).persistent(false)
+}
