@@ -1,12 +1,13 @@
 -- Takes batches: first those whose worker went silent, then new ones.
 -- KEYS: batches, dead. ARGV: group, worker, silent for so many milliseconds, most batches, most deliveries, why it died.
+-- A batch that was handed out half as often as it may be is handed out alone: whoever dies of one takes no others along.
 -- Returns how many pending batches were gone from the stream, how many became dead letters, and the batches, each as id,
 -- deliveries before this one, fields.
 local group, worker, limit, most = ARGV[1], ARGV[2], tonumber(ARGV[4]), tonumber(ARGV[5])
 -- Answers with an error when the group is there, which is how it is meant.
 redis.pcall('XGROUP', 'CREATE', KEYS[1], group, '0', 'MKSTREAM')
 
-local gone, dead, taken = 0, 0, {}
+local gone, dead, taken, alone = 0, 0, {}, false
 local silent = redis.call('XPENDING', KEYS[1], group, 'IDLE', ARGV[3], '-', '+', limit)
 for _, pending in ipairs(silent) do
   local id, deliveries = pending[1], pending[4]
@@ -26,10 +27,15 @@ for _, pending in ipairs(silent) do
       redis.call('XADD', KEYS[2], '*', 'r', earlier, 'w', ARGV[6], unpack(fields))
       dead = dead + 1
     else
-      redis.call('XCLAIM', KEYS[1], group, worker, 0, id)
-      table.insert(taken, {id, deliveries, fields})
+      local is_suspect = earlier * 2 >= most
+      if not is_suspect or #taken == 0 then
+        redis.call('XCLAIM', KEYS[1], group, worker, 0, id)
+        table.insert(taken, {id, deliveries, fields})
+        alone = is_suspect
+      end
     end
   end
+  if alone then return {gone, dead, taken} end
 end
 
 if #taken < limit then

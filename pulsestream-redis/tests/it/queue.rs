@@ -178,6 +178,28 @@ async fn a_batch_that_ends_every_worker_becomes_a_dead_letter_that_can_be_discar
 }
 
 #[tokio::test]
+async fn a_batch_that_ends_every_worker_takes_no_others_along() {
+    let Some(mut scope) = Scope::new() else { return };
+    scope.config.queue.max_deliveries = 4;
+    scope.config.queue.visibility_timeout_ms = 1;
+    let queue = scope.open().await.ingest_queue();
+    for id in ["a", "deadly", "b", "c"] {
+        queue.enqueue(tenant("a"), one(id)).await.unwrap();
+    }
+    pulsestream_testtools::eventually_async("it is given up", async || {
+        let taken = take(&queue, "w").await;
+        if !ids(&taken).contains(&"deadly") {
+            queue.acknowledge(&receipts(&taken)).await.unwrap();
+        }
+        queue.depth().await.unwrap().batches == 0
+    })
+    .await;
+    let dead = queue.dead_letters(10).await.unwrap();
+    assert_eq!(dead.len(), 1, "{dead:?}");
+    assert_eq!(dead[0].events.as_ref().unwrap(), &one("deadly"));
+}
+
+#[tokio::test]
 async fn waiting_workers_are_woken_by_new_and_by_rejected_batches() {
     let Some(scope) = Scope::new() else { return };
     let queue = scope.open().await.ingest_queue();
