@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+#[cfg(feature = "redis")]
+use pulsestream_core::FieldError;
 use pulsestream_core::at_rest::{
     KeyValueAlertStore, KeyValueCoordinator, KeyValueDocumentStore, KeyValueIdentityStore, KeyValueOutbox,
 };
@@ -21,8 +23,6 @@ use pulsestream_core::ports::live_bus::LiveBus;
 use pulsestream_core::ports::outbox::Outbox;
 use pulsestream_core::ports::rate_limiter::RateLimiter;
 use pulsestream_core::settings::{IngestSettings, QuerySettings, Settings};
-#[cfg(feature = "redis")]
-use pulsestream_core::FieldError;
 use pulsestream_core::{Error, ErrorKind, Result};
 
 use crate::url::{PrimaryStore, StoreUrl};

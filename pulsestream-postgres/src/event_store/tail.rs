@@ -84,7 +84,8 @@ impl Log {
 }
 
 /// Places as a table.
-const ASKED: &str = "unnest($1::smallint[], $2::bigint[], $3::bigint[]) with ordinality as asked (number, xid, seq, place)";
+const ASKED: &str =
+    "unnest($1::smallint[], $2::bigint[], $3::bigint[]) with ordinality as asked (number, xid, seq, place)";
 /// Rows of the log behind the place asked.
 const BEHIND: &str = "partition = asked.number and (xid, seq) > (asked.xid, asked.seq)";
 
@@ -184,7 +185,8 @@ impl PostgresEventStore {
             // What was acknowledged before the call is waited for, also while other transactions run: they mostly end soon. What
             // came since then is the next call's.
             let newest = *newest.get_or_insert(unsettled.map(|(_, newest)| newest));
-            let is_missing = unsettled.is_some_and(|(oldest, _)| newest.is_some_and(|newest| oldest <= newest));
+            let is_missing =
+                unsettled.is_some_and(|(oldest, _)| newest.is_some_and(|newest| oldest <= newest));
             if is_missing && !has_more && waits_left > 0 {
                 waits_left -= 1;
                 tokio::time::sleep(SETTLE).await;

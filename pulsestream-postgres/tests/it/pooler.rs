@@ -16,8 +16,8 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, Executor, PgConnection};
 
 use crate::support::{
-    APP_ROLE, address, config, connect, connect_as_app, direct, event, execute, fresh_schema, migrate_for_app,
-    number, runtime, stored, through, url, url_as, with_server,
+    APP_ROLE, address, config, connect, connect_as_app, direct, event, execute, fresh_schema,
+    migrate_for_app, number, runtime, stored, through, url, url_as, with_server,
 };
 
 /// Sessions of the server for all tests together: fewer than connections, so that these have to share.

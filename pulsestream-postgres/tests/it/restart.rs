@@ -99,11 +99,16 @@ fn a_smart_stop_waits_for_the_store_which_goes_on_until_it_is_closed() {
             server.stop(StopMode::Smart).unwrap();
             server
         });
-        eventually_async("nobody else may connect", async || PgConnection::connect(&url).await.is_err()).await;
+        eventually_async("nobody else may connect", async || PgConnection::connect(&url).await.is_err())
+            .await;
         let outcomes = store.append(tenant, vec![event("meanwhile", 2)], AppendOptions::default()).await;
         assert_eq!(stored(&outcomes.unwrap()), 1, "over a connection that is there");
         let health = store.check().await.unwrap_err();
-        assert_eq!((health.kind(), health.retry_after().is_some()), (ErrorKind::Unavailable, true), "{health}");
+        assert_eq!(
+            (health.kind(), health.retry_after().is_some()),
+            (ErrorKind::Unavailable, true),
+            "{health}"
+        );
         assert!(!stopping.is_finished());
         // With its last connection the server ends: none is forgotten.
         postgres.close().await;

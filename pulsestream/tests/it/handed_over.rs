@@ -29,8 +29,7 @@ async fn a_question_ends_on_the_server_too_when_its_time_is_over() {
     let schema = url.rsplit_once("schema=").unwrap().1.to_owned();
     let mut settings = Settings::default();
     settings.query.timeout = Duration::from_millis(300);
-    let patient =
-        PostgresConfig { statement_timeout: HOUR, lock_timeout: HOUR, ..PostgresConfig::default() };
+    let patient = PostgresConfig { statement_timeout: HOUR, lock_timeout: HOUR, ..PostgresConfig::default() };
     let builder = PulseStream::builder().with_settings(settings).with_postgres_config(patient);
     let ps = builder.without_background().open(&url).await.unwrap();
     let (mut blocker, mut observer) =
