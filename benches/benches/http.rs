@@ -3,7 +3,10 @@
 //!
 //! - `cargo bench -p pulsestream-benches --bench http`: rates and latencies; `SECONDS=20` in the environment makes it longer.
 //! - `cargo bench -p pulsestream-benches --bench http -- overload`: a minute of five times what the server can do, arriving at its
-//!   own pace.
+//!   own pace, while another tenant sends one event at a time.
+//!
+//! The store called directly starts where a caller of the library does: it makes each event, with its id and its time, from one that was
+//! parsed before. So the batches over HTTP pay for reading JSON, checking, limits and the answer, and it does not.
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout, reason = "a bench, not a library")]
 #![allow(clippy::disallowed_methods, reason = "a bench reads the clock")]
 #![allow(
@@ -17,18 +20,19 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::routing::post;
 use pulsestream::{PulseStream, Unlimited};
 use pulsestream_axum::{ApiConfig, serve};
-use pulsestream_core::auth::{EnsureAdmin, EnsuredAdmin};
+use pulsestream_core::auth::{EnsureAdmin, EnsuredAdmin, RegisterTenant};
 use pulsestream_core::env::Env;
 use pulsestream_core::event::Event;
 use pulsestream_core::id::{EventId, TenantId};
+use pulsestream_core::ports::auth::Origin;
 use pulsestream_core::ports::event_store::{AppendOptions, EventStore};
 use pulsestream_core::settings::HttpSettings;
 use pulsestream_embedded::{EmbeddedConfig, EmbeddedStore};
@@ -168,9 +172,9 @@ fn direct(seconds: u64) -> f64 {
         let (store, env, template, stored) = (store.clone(), env.clone(), template.clone(), stored.clone());
         runtime.spawn(async move {
             while started.elapsed() < Duration::from_secs(seconds) {
-                let events = (0..BATCH_EVENTS).map(|_| {
+                let ids = env.uuids_v7(BATCH_EVENTS).unwrap().into_iter().map(EventId::from_u128);
+                let events = ids.map(|id| {
                     let now = env.now();
-                    let id = EventId::from_u128(env.uuid_v7().unwrap());
                     Event { id, timestamp: now, received_at: now, ..template.clone() }
                 });
                 let tenant = TenantId::from_name("bench");
@@ -224,13 +228,60 @@ fn resident_mib() -> u64 {
     (pages * 4_096) >> 20
 }
 
-/// Answers by what they mean.
+/// Answers by what they mean, each with the time it took.
 #[derive(Default)]
 struct Answers {
     sent: AtomicU64,
-    accepted: AtomicU64,
-    refused: AtomicU64,
+    accepted: Mutex<Vec<Duration>>,
+    refused: Mutex<Vec<Duration>>,
     other: AtomicU64,
+}
+
+impl Answers {
+    fn add(&self, status: u16, took: Duration) {
+        match status {
+            200 => self.accepted.lock().unwrap().push(took),
+            429 | 503 => self.refused.lock().unwrap().push(took),
+            _ => drop(self.other.fetch_add(1, Ordering::Relaxed)),
+        }
+    }
+
+    fn counts(&self) -> (u64, u64) {
+        (self.accepted.lock().unwrap().len() as u64, self.refused.lock().unwrap().len() as u64)
+    }
+}
+
+fn show_times(name: &str, times: &Mutex<Vec<Duration>>) {
+    let mut times = times.lock().unwrap();
+    times.sort_unstable();
+    let at = |part: f64| times.get(((times.len() as f64 * part) as usize).min(times.len().saturating_sub(1)));
+    if let (Some(half), Some(most)) = (at(0.5), at(0.99)) {
+        println!("{name:<24} {:>8}   p50 {half:>9.1?}   p99 {most:>9.1?}", times.len());
+    }
+}
+
+fn request_bytes(address: SocketAddr, path: &str, key: &str, body: &Value) -> Arc<Vec<u8>> {
+    let body = body.to_string();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: {address}\r\nx-api-key: {key}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    Arc::new((head + &body).into_bytes())
+}
+
+/// Sends a request and reads the answer to its end.
+async fn exchange(stream: &mut TcpStream, request: &[u8], buffer: &mut [u8]) -> u16 {
+    stream.write_all(request).await.unwrap();
+    let mut length = 0;
+    loop {
+        length += stream.read(&mut buffer[length..]).await.unwrap();
+        let text = std::str::from_utf8(&buffer[..length]).unwrap();
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        let expected = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+        if body.len() == expected.parse::<usize>().unwrap() {
+            return text[9..12].parse().unwrap();
+        }
+    }
 }
 
 /// Sends a request on a connection of its own whenever one is due, until the semaphore is closed.
@@ -241,28 +292,41 @@ async fn send_when_due(
     answers: Arc<Answers>,
 ) {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    let mut buffer = vec![0; 64 << 10];
+    let mut buffer = vec![0; 32 << 10];
     while let Ok(permit) = due.acquire().await {
         permit.forget();
         answers.sent.fetch_add(1, Ordering::Relaxed);
-        stream.write_all(&request).await.unwrap();
-        let mut length = 0;
-        let status = loop {
-            length += stream.read(&mut buffer[length..]).await.unwrap();
-            let text = std::str::from_utf8(&buffer[..length]).unwrap();
-            let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-            let expected = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
-            if body.len() == expected.parse::<usize>().unwrap() {
-                break text[9..12].parse::<u16>().unwrap();
-            }
-        };
-        let counter = match status {
-            200 => &answers.accepted,
-            429 | 503 => &answers.refused,
-            _ => &answers.other,
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
+        let started = Instant::now();
+        let status = exchange(&mut stream, &request, &mut buffer).await;
+        answers.add(status, started.elapsed());
     }
+}
+
+/// Sends an event every 50 ms, until it is aborted: what a tenant notices of the noise of another.
+async fn send_quietly(address: SocketAddr, request: Arc<Vec<u8>>, answers: Arc<Answers>) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let mut buffer = vec![0; 32 << 10];
+    let mut tick = tokio::time::interval(Duration::from_millis(50));
+    loop {
+        tick.tick().await;
+        let started = Instant::now();
+        let status = exchange(&mut stream, &request, &mut buffer).await;
+        answers.add(status, started.elapsed());
+    }
+}
+
+/// Registers another tenant and returns its key.
+async fn another_tenant(ps: &PulseStream) -> String {
+    let request = RegisterTenant {
+        name: "Quiet".to_owned(),
+        slug: "quiet".to_owned(),
+        contact_email: "owner@quiet.example".to_owned(),
+        billing_email: None,
+        subscription_tier: None,
+        timezone: None,
+    };
+    let made = ps.accounts().register_tenant(&request, &Origin::default()).await.unwrap();
+    made.api_key.expose().to_owned()
 }
 
 fn overload(seconds: u64) {
@@ -274,24 +338,23 @@ fn overload(seconds: u64) {
     let (ps, app, key) = runtime.block_on(pulsestream(folder.path()));
     let address = listen(&runtime, app);
     let capacity = wrk(address, BATCH, &key, &body, CONNECTIONS, 5).per_second;
+    let quiet_key = runtime.block_on(another_tenant(&ps));
     let before = ps.ingest().counts().stored;
     let rate = 5.0 * capacity;
     println!(
         "{capacity:.0} batches of {EVENTS} events per second are what it can do; now {rate:.0} arrive, for {seconds} s"
     );
-    let body = body.to_string();
-    let head = format!(
-        "POST {BATCH} HTTP/1.1\r\nhost: {address}\r\nx-api-key: {key}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
-        body.len()
-    );
-    let request = Arc::new((head + &body).into_bytes());
+    let request = request_bytes(address, BATCH, &key, &body);
+    let quiet_request = request_bytes(address, SINGLE, &quiet_key, &event());
     let (due, answers) = (Arc::new(Semaphore::new(0)), Arc::new(Answers::default()));
+    let quiet = Arc::new(Answers::default());
     let mut late = 0_u64;
     let clients = Builder::new_current_thread().enable_all().build().unwrap();
     clients.block_on(async {
         let senders = (0..SENDERS)
             .map(|_| tokio::spawn(send_when_due(address, request.clone(), due.clone(), answers.clone())));
         let senders: Vec<_> = senders.collect();
+        let quiet_sender = tokio::spawn(send_quietly(address, quiet_request, quiet.clone()));
         let (started, mut given, mut shown) = (Instant::now(), 0_u64, 0);
         let mut tick = tokio::time::interval(Duration::from_millis(1));
         while started.elapsed() < Duration::from_secs(seconds) {
@@ -305,12 +368,10 @@ fn overload(seconds: u64) {
             due.add_permits(usize::try_from(now).unwrap());
             if started.elapsed().as_secs() / 5 > shown {
                 shown = started.elapsed().as_secs() / 5;
-                let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+                let (accepted, refused) = answers.counts();
                 println!(
-                    "  {:>3} s: {:>8} accepted, {:>8} refused, {} MiB resident",
+                    "  {:>3} s: {accepted:>8} accepted, {refused:>8} refused, {} MiB resident",
                     shown * 5,
-                    read(&answers.accepted),
-                    read(&answers.refused),
                     resident_mib()
                 );
             }
@@ -319,17 +380,27 @@ fn overload(seconds: u64) {
         for sender in senders {
             sender.await.unwrap();
         }
+        quiet_sender.abort();
     });
-    let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    let (sent, accepted, refused) = (read(&answers.sent), read(&answers.accepted), read(&answers.refused));
-    let stored = ps.ingest().counts().stored - before;
+    let sent = answers.sent.load(Ordering::Relaxed);
+    let ((accepted, refused), (quiet_accepted, quiet_refused)) = (answers.counts(), quiet.counts());
     println!(
         "{sent} batches were sent ({late} more found no free connection): {accepted} accepted, {refused} refused"
     );
-    println!("{stored} events are stored, {} were accepted", accepted * EVENTS as u64);
-    assert_eq!((accepted + refused, read(&answers.other)), (sent, 0), "every batch has an answer");
-    assert_eq!(stored, accepted * EVENTS as u64, "what is accepted is stored, and nothing else is");
+    show_times("accepted", &answers.accepted);
+    show_times("refused", &answers.refused);
+    show_times("the other tenant", &quiet.accepted);
+    println!("{quiet_refused} events of the other tenant were refused");
     runtime.block_on(ps.close()).unwrap();
+    // The last event of the other tenant may have been stored without anybody there to read the answer.
+    let stored = ps.ingest().counts().stored - before - quiet_accepted;
+    println!("{stored} events are stored, {} were accepted", accepted * EVENTS as u64);
+    assert_eq!(
+        (accepted + refused, answers.other.load(Ordering::Relaxed)),
+        (sent, 0),
+        "every batch has an answer"
+    );
+    assert!(stored - accepted * EVENTS as u64 <= 1, "what is accepted is stored, and nothing else is");
 }
 
 fn main() {

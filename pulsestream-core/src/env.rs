@@ -201,18 +201,42 @@ impl Env {
     /// # Errors
     /// `Unavailable` when there is no randomness.
     pub fn uuid_v7(&self) -> Result<u128> {
-        const COUNTER_BITS: u32 = 12;
-        let millis = u64::try_from(self.now().as_micros() / 1_000).unwrap_or(0);
-        let tail = u64::from_le_bytes(self.random_bytes()?);
-        let stamp = {
-            let mut last = self.last_id.lock().unwrap_or_else(PoisonError::into_inner);
-            *last = (*last + 1).max(millis << COUNTER_BITS);
-            *last
-        };
-        let head = u128::from(stamp >> COUNTER_BITS) << 80;
-        let counter = u128::from(stamp & ((1 << COUNTER_BITS) - 1)) << 64;
-        Ok(head | (0x7 << 76) | counter | (0b10 << 62) | u128::from(tail >> 2))
+        let tail = self.random_bytes()?;
+        Ok(uuid_of(self.take_stamps(1), tail))
     }
+
+    /// Returns as many new UUIDv7s as asked for, ascending, for less than as many calls of [`Self::uuid_v7`]: the operating system is
+    /// asked for randomness once.
+    ///
+    /// # Errors
+    /// `Unavailable` when there is no randomness.
+    pub fn uuids_v7(&self, count: usize) -> Result<Vec<u128>> {
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        let mut tails = vec![[0; 8]; count];
+        self.entropy.fill(tails.as_flattened_mut())?;
+        let first = self.take_stamps(count as u64);
+        Ok((first..).zip(tails).map(|(stamp, tail)| uuid_of(stamp, tail)).collect())
+    }
+
+    /// Takes at least one stamp that no id has yet, and returns the first of them.
+    fn take_stamps(&self, count: u64) -> u64 {
+        let millis = u64::try_from(self.now().as_micros() / 1_000).unwrap_or(0);
+        let mut last = self.last_id.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = (*last + 1).max(millis << STAMP_COUNTER_BITS);
+        *last = first + (count - 1);
+        first
+    }
+}
+
+/// How many low bits of a stamp count the ids of a millisecond; the others are its milliseconds.
+const STAMP_COUNTER_BITS: u32 = 12;
+
+fn uuid_of(stamp: u64, tail: [u8; 8]) -> u128 {
+    let head = u128::from(stamp >> STAMP_COUNTER_BITS) << 80;
+    let counter = u128::from(stamp & ((1 << STAMP_COUNTER_BITS) - 1)) << 64;
+    head | (0x7 << 76) | counter | (0b10 << 62) | u128::from(u64::from_le_bytes(tail) >> 2)
 }
 
 #[cfg(test)]
@@ -231,6 +255,19 @@ mod tests {
             last = next;
         }
         assert_eq!(uuid::Uuid::from_u128(last).get_version_num(), 7);
+    }
+
+    #[test]
+    fn ids_in_a_run_are_those_of_single_calls() {
+        let env = || Env::manual(Timestamp::from_seconds(1_000_000), 7).0;
+        let (one_by_one, together) = (env(), env());
+        let mut expected: Vec<_> = (0..5_000).map(|_| one_by_one.uuid_v7().unwrap()).collect();
+        expected.push(one_by_one.uuid_v7().unwrap());
+        let mut run = together.uuids_v7(5_000).unwrap();
+        run.extend(together.uuids_v7(0).unwrap());
+        run.push(together.uuid_v7().unwrap());
+        assert_eq!(run, expected);
+        assert!(run.is_sorted());
     }
 
     #[test]

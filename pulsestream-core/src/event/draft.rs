@@ -4,9 +4,9 @@ use std::borrow::Cow;
 use std::str::FromStr;
 
 use super::json::{Kind, Normaliser, Reader, Step};
+use super::new_ids::NewIds;
 use super::schema::{Dialect, Field, Section};
 use super::{Context, ErrorDetails, Event, EventRules, JsonObject, Metrics, Severity, Source, nearest_of};
-use crate::env::Env;
 use crate::error::{Error, FieldError, Result};
 use crate::id::EventId;
 use crate::text::Text;
@@ -59,7 +59,7 @@ impl Draft {
         self,
         mut errors: Vec<FieldError>,
         rules: &EventRules,
-        env: &Env,
+        ids: &mut NewIds,
         now: Timestamp,
         default_id: Option<&EventId>,
     ) -> Result<Result<Event, Vec<FieldError>>> {
@@ -77,7 +77,7 @@ impl Draft {
         }
         let id = match self.id.or_else(|| default_id.cloned()) {
             Some(id) => id,
-            None if errors.is_empty() => EventId::from_u128(env.uuid_v7()?),
+            None if errors.is_empty() => ids.take()?,
             None => EventId::from_u128(0),
         };
         let named_otherwise = self.timestamp.is_none() && self.event_timestamp.is_some();

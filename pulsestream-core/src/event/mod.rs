@@ -3,6 +3,7 @@
 mod draft;
 mod json;
 mod model;
+mod new_ids;
 mod parse;
 mod path;
 mod schema;

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::draft::Draft;
 use super::json::{Kind, Normaliser, Reader, Step, Stop, utf8};
+use super::new_ids::NewIds;
 use super::{Dialect, Event, EventRules};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, FieldError, Result};
@@ -51,12 +52,19 @@ pub struct EventParser {
     rules: EventRules,
     max_batch_events: usize,
     normaliser: Normaliser,
+    ids: NewIds,
 }
 
 impl EventParser {
     /// Creates a parser that refuses what `rules` refuse, and batches of more than `max_batch_events` events.
     pub fn new(env: Env, rules: EventRules, max_batch_events: usize) -> Self {
-        Self { env, rules, max_batch_events, normaliser: Normaliser::default() }
+        Self {
+            ids: NewIds::new(env.clone()),
+            env,
+            rules,
+            max_batch_events,
+            normaliser: Normaliser::default(),
+        }
     }
 
     /// Reads one event.
@@ -101,6 +109,18 @@ impl EventParser {
     }
 
     fn read_batch(&mut self, body: &[u8], form: BatchForm, id: Option<IdOfPlace<'_>>) -> Result<ParsedBatch> {
+        self.ids.begin_batch();
+        let batch = self.read_events(body, form, id);
+        self.ids.end_batch();
+        batch
+    }
+
+    fn read_events(
+        &mut self,
+        body: &[u8],
+        form: BatchForm,
+        id: Option<IdOfPlace<'_>>,
+    ) -> Result<ParsedBatch> {
         let mut reading = Reading { batch: ParsedBatch::default(), error_bytes: 0, now: self.env.now(), id };
         if form == BatchForm::Lines {
             for line in body.split(|byte| *byte == b'\n') {
@@ -150,7 +170,7 @@ impl EventParser {
     }
 
     fn finish(
-        &self,
+        &mut self,
         draft: Step<Draft>,
         reader: &mut Reader<'_>,
         now: Timestamp,
@@ -158,7 +178,7 @@ impl EventParser {
     ) -> Result<Result<Event, Vec<FieldError>>> {
         let refusals = reader.take_refusals();
         match draft {
-            Ok(draft) => draft.finish(refusals, &self.rules, &self.env, now, default_id),
+            Ok(draft) => draft.finish(refusals, &self.rules, &mut self.ids, now, default_id),
             Err(Stop) => Ok(Err(refusals)),
         }
     }

@@ -82,6 +82,16 @@ macro_rules! schema {
         }
 
         impl Section {
+            /// Returns the keys of the fields, in the order of [`Self::fields`].
+            const fn names(self, dialect: Dialect) -> &'static [&'static str] {
+                match (self, dialect) {
+                    $(
+                        (Self::$section, Dialect::Strict) => &[$($strict,)*],
+                        (Self::$section, Dialect::V1) => &[$($v1,)*],
+                    )*
+                }
+            }
+
             /// Returns the fields of the object.
             pub(super) const fn fields(self) -> &'static [Field] {
                 match self {
@@ -151,9 +161,11 @@ impl Section {
     #[inline]
     pub(super) fn field(self, dialect: Dialect, key: &str, expected: &mut usize) -> Option<Field> {
         let fields = self.fields();
-        let (before, from) = fields.split_at((*expected).min(fields.len()));
-        let found = from.iter().chain(before).position(|field| field.name(dialect) == key)?;
-        let place = (before.len() + found) % fields.len();
+        let names = self.names(dialect);
+        let place = match names.get(*expected) {
+            Some(name) if *name == key => *expected,
+            _ => names.iter().position(|name| *name == key)?,
+        };
         *expected = place + 1;
         (dialect == Dialect::V1 || fields[place] != Field::EventTimestamp).then_some(fields[place])
     }
