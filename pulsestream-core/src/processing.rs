@@ -217,7 +217,7 @@ impl ProcessorFeed {
     }
 
     async fn feed(&self, place: &mut Place, fencing_token: u64, now: Timestamp) -> Result<StepOutcome> {
-        let options = TailOptions { limit: self.settings.batch_events.max(1) };
+        let options = TailOptions { limit: self.settings.batch_events.max(1), ..TailOptions::default() };
         let batch = self.parts.events.tail(self.partition, place.position, options).await?;
         let (events, end) = (batch.events, place.position.max(batch.next));
         if !events.is_empty() {

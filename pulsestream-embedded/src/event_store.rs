@@ -109,7 +109,7 @@ impl EventStore for EmbeddedStore {
         at_least_one(OPERATION, "/limit", options.limit)?;
         let size = if tail::is_fresh(&self.engine, after) { Size::Small } else { Size::Short };
         let engine = Arc::clone(&self.engine);
-        let read = move |question: &Arc<_>| tail::tail(&engine, question, partition, after, options.limit);
+        let read = move |question: &Arc<_>| tail::tail(&engine, question, partition, after, &options);
         self.desk.answer(size, read).await.map_err(|fault| fault.during(OPERATION))
     }
 

@@ -1,6 +1,6 @@
 //! The log of a partition, from segments and from memory.
 
-use pulsestream_core::ports::event_store::{Partition, Position, TailBatch, TailedEvent};
+use pulsestream_core::ports::event_store::{Partition, Position, TailBatch, TailOptions, TailedEvent};
 
 use crate::cache::CacheKey;
 use crate::engine::Engine;
@@ -25,13 +25,13 @@ pub(crate) fn is_fresh(engine: &Engine, after: Position) -> bool {
     view.segments.iter().all(|segment| u128::from(segment.footer().positions.end) <= after.0)
 }
 
-/// Reads up to `limit` events of a partition after a public position.
+/// Reads events of a partition after a public position; those that are not wanted are not decoded.
 pub(crate) fn tail(
     engine: &Engine,
     question: &Question,
     partition: Partition,
     after: Position,
-    limit: usize,
+    options: &TailOptions,
 ) -> FaultResult<TailBatch> {
     // Read first: everything before it is visible in the view that is taken next.
     let horizon = engine.end_of(partition);
@@ -43,12 +43,12 @@ pub(crate) fn tail(
     for segment in view.segments.iter().filter(|segment| segment.footer().positions.end > from) {
         if !is_full {
             question.proceed()?;
-            is_full = read_segment(engine, question, segment, partition, from, limit, &mut events)?;
+            is_full = read_segment(engine, question, segment, partition, from, options, &mut events)?;
         }
     }
     for generation in &view.generations {
         for batch in generation.batches_from(from) {
-            if is_full || Partition::of(batch.tenant) != partition {
+            if is_full || Partition::of(batch.tenant) != partition || !options.wants(batch.tenant) {
                 continue;
             }
             for row in 0..batch.len() {
@@ -56,7 +56,7 @@ pub(crate) fn tail(
                 if position < from {
                     continue;
                 }
-                if events.len() == limit {
+                if events.len() == options.limit {
                     is_full = true;
                     break;
                 }
@@ -79,9 +79,13 @@ fn read_segment(
     segment: &Segment,
     partition: Partition,
     from: u64,
-    limit: usize,
+    options: &TailOptions,
     events: &mut Vec<TailedEvent>,
 ) -> FaultResult<bool> {
+    let is_wanted = |tenant| Partition::of(tenant) == partition && options.wants(tenant);
+    if !segment.footer().tenants.iter().any(|range| is_wanted(range.tenant)) {
+        return Ok(false);
+    }
     let order = engine.cache.get(segment.key(), CacheKey::TailOrder(partition.number()), || {
         let positions = segment.load_ints(IntField::Position)?;
         let mut order: Vec<(u64, u32)> = Vec::new();
@@ -95,22 +99,26 @@ fn read_segment(
         Ok((order, bytes))
     })?;
     let first = order.partition_point(|(position, _)| *position < from);
-    let mut live = order[first..].iter().filter(|(_, row)| segment.is_live(*row)).peekable();
+    let tenants = &segment.footer().tenants;
+    let tenant_of = |row: u32| {
+        let index = tenants.partition_point(|range| range.rows.end <= row);
+        tenants.get(index).map(|range| range.tenant)
+    };
+    let wanted = |row: u32| tenant_of(row).is_none_or(|tenant| options.wants(tenant));
+    let mut live = order[first..].iter().filter(|(_, row)| segment.is_live(*row) && wanted(*row)).peekable();
     if live.peek().is_none() {
         return Ok(false);
     }
     let mut records = segment.records(&engine.cache)?;
     for (position, row) in live {
-        if events.len() == limit {
+        if events.len() == options.limit {
             return Ok(true);
         }
         if events.len().is_multiple_of(ROWS_AT_ONCE) {
             question.next_block()?;
         }
-        let tenants = &segment.footer().tenants;
-        let index = tenants.partition_point(|range| range.rows.end <= *row);
         let damaged = || Fault::corrupt(segment.name(), u64::from(*row), "a row is no event");
-        let tenant = tenants.get(index).map(|range| range.tenant).ok_or_else(damaged)?;
+        let tenant = tenant_of(*row).ok_or_else(damaged)?;
         let mut event = None;
         records.visit(*row as usize, &mut |record| {
             question.hold(record.heap_bytes())?;

@@ -2,7 +2,7 @@
 
 mod tenant;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -91,6 +91,12 @@ struct Work {
 }
 
 impl Work {
+    /// Returns whose events matter.
+    fn with_rules(&self) -> BTreeSet<TenantId> {
+        let with_rules = self.tenants.iter().filter(|(_, work)| work.has_rules());
+        with_rules.map(|(tenant, _)| *tenant).collect()
+    }
+
     fn encode(&mut self) -> Vec<u8> {
         let mut states: BTreeMap<TenantId, &[u8]> = BTreeMap::new();
         states.extend(self.unread.iter().map(|(tenant, state)| (*tenant, state.as_slice())));
@@ -215,20 +221,31 @@ impl AlertingProcessor {
             work = self.commit(work, commit).await?;
         }
         let mut changes: BTreeMap<TenantId, Effects> = BTreeMap::new();
-        let options = TailOptions { limit: self.settings.batch_events.max(1) };
-        let batch = match self.parts.events.tail(self.partition, work.position, options).await {
-            Ok(batch) => batch,
-            Err(error) => return Err((Some(work), error)),
+        let limit = self.settings.batch_events.max(1);
+        let (mut is_due, mut is_changed) = (
+            work.config_read_at.is_none_or(|read_at| now >= read_at.plus(self.settings.config_interval)),
+            false,
+        );
+        let batch = loop {
+            let wanted = work.with_rules();
+            let options = TailOptions { limit, tenants: Some(Arc::new(wanted.clone())) };
+            let batch = match self.parts.events.tail(self.partition, work.position, options).await {
+                Ok(batch) => batch,
+                Err(error) => return Err(((!is_changed).then_some(work), error)),
+            };
+            // Read after the events, so that a rule that was made before an event is known when the event is taken.
+            if batch.next > work.position || is_due {
+                // A failure here may have changed the state of some tenants: start again from the checkpoint.
+                self.read_config(&mut work, now, &mut changes).await.map_err(|error| (None, error))?;
+                work.config_read_at = Some(now);
+                (is_due, is_changed) = (false, true);
+            }
+            // Events of a tenant whose first rule was found only now may have been passed over: read them again.
+            if batch.next == work.position || work.with_rules().is_subset(&wanted) {
+                break batch;
+            }
         };
         let events = batch.events.len();
-        let is_due =
-            work.config_read_at.is_none_or(|read_at| now >= read_at.plus(self.settings.config_interval));
-        // Read after the events, so that a rule that was made before an event is known when the event is taken.
-        if events > 0 || is_due {
-            // A failure here may have changed the state of some tenants: start again from the checkpoint.
-            self.read_config(&mut work, now, &mut changes).await.map_err(|error| (None, error))?;
-            work.config_read_at = Some(now);
-        }
         let mut by_tenant: BTreeMap<TenantId, Vec<Event>> = BTreeMap::new();
         for tailed in batch.events {
             by_tenant.entry(tailed.tenant).or_default().push(tailed.event);
@@ -240,8 +257,11 @@ impl AlertingProcessor {
                 incident::tell(&*self.parts.events, tenant, &incidents, now).await;
             }
         }
+        // What was passed over counts too: the place moves, and is to be kept.
+        if batch.next > work.position {
+            work.events_since_checkpoint += events.max(1);
+        }
         work.position = work.position.max(batch.next);
-        work.events_since_checkpoint += events;
         if batch.caught_up {
             for (tenant, tenant_work) in &mut work.tenants {
                 tenant_work.advance(now, changes.entry(*tenant).or_default());

@@ -198,7 +198,7 @@ impl EventStore for RetryLayer {
     }
 
     async fn tail(&self, partition: Partition, after: Position, options: TailOptions) -> Result<TailBatch> {
-        self.attempt(Repeat::Always, |_| self.inner.tail(partition, after, options)).await
+        self.attempt(Repeat::Always, |_| self.inner.tail(partition, after, options.clone())).await
     }
 
     async fn wait_for_events(&self, partition: Partition, after: Position) -> Result<()> {

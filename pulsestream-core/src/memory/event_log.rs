@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::event::{Event, event_bytes};
 use crate::id::{EventId, TenantId};
 use crate::ports::event_store::{
-    AppendOutcome, DeleteSelection, Partition, Position, TailBatch, TailedEvent,
+    AppendOutcome, DeleteSelection, Partition, Position, TailBatch, TailOptions, TailedEvent,
 };
 use crate::query::{Cursor, Order};
 use crate::text::Text;
@@ -105,20 +105,19 @@ impl EventLog {
     }
 
     /// Reads the log of a partition after a position.
-    pub(super) fn tail(&self, partition: Partition, after: Position, limit: usize) -> TailBatch {
+    pub(super) fn tail(&self, partition: Partition, after: Position, options: &TailOptions) -> TailBatch {
         let log = self.partitions.get(&partition);
         let rest = (Bound::Excluded(after.0), Bound::Unbounded);
         let mut rest = log.into_iter().flat_map(|log| log.range(rest)).peekable();
-        let events: Vec<_> = rest
-            .by_ref()
-            .take(limit)
-            .map(|(position, (tenant, event))| TailedEvent {
-                tenant: *tenant,
-                position: Position(*position),
-                event: event.as_ref().clone(),
-            })
-            .collect();
-        let next = events.last().map_or(after, |event| event.position);
+        let (mut events, mut next) = (Vec::new(), after);
+        while events.len() < options.limit
+            && let Some((position, (tenant, event))) = rest.next()
+        {
+            next = Position(*position);
+            if options.wants(*tenant) {
+                events.push(TailedEvent { tenant: *tenant, position: next, event: event.as_ref().clone() });
+            }
+        }
         TailBatch { events, next, caught_up: rest.peek().is_none() }
     }
 

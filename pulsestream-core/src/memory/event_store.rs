@@ -181,7 +181,7 @@ impl EventStore for MemoryEventStore {
     async fn tail(&self, partition: Partition, after: Position, options: TailOptions) -> Result<TailBatch> {
         let log = self.read("event_store.tail")?;
         ensure_at_least_one("event_store.tail", "/limit", options.limit)?;
-        Ok(log.tail(partition, after, options.limit))
+        Ok(log.tail(partition, after, &options))
     }
 
     async fn wait_for_events(&self, partition: Partition, after: Position) -> Result<()> {

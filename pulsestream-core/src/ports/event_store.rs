@@ -1,6 +1,8 @@
 //! The event store port: the durable log of a tenant's events, and questions to it.
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -118,15 +120,25 @@ pub enum AppendOutcome {
 }
 
 /// How to read the tail of the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TailOptions {
     /// How many events at most, at least 1.
     pub limit: usize,
+    /// Whose events are wanted; `None` for everybody's. It saves a store the work of reading the others, and is no promise: a reader
+    /// passes over what comes all the same.
+    pub tenants: Option<Arc<BTreeSet<TenantId>>>,
+}
+
+impl TailOptions {
+    /// Returns whether the events of a tenant are wanted.
+    pub fn wants(&self, tenant: TenantId) -> bool {
+        self.tenants.as_ref().is_none_or(|tenants| tenants.contains(&tenant))
+    }
 }
 
 impl Default for TailOptions {
     fn default() -> Self {
-        Self { limit: 1_000 }
+        Self { limit: 1_000, tenants: None }
     }
 }
 
@@ -277,6 +289,8 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     /// - Events come under the tenant that appended them, in the partition of that tenant (`tail_partitions_by_tenant`).
     /// - Reading again from an older position delivers the same events again, less the deleted (`tail_replays`).
     /// - Appends that were acknowledged one after the other stand in this order (`tail_follows_acknowledgements`).
+    /// - With `tenants` each event of those comes as it does without, and `next` moves on past those of others
+    ///   (`tail_of_some_tenants`).
     /// - `limit` 0 is refused with `Invalid` (`limits_of_tail`).
     async fn tail(&self, partition: Partition, after: Position, options: TailOptions) -> Result<TailBatch>;
 

@@ -142,7 +142,7 @@ fn a_running_store_is_copied_to_a_consistent_prefix() {
             // It is a store like any other: ids are remembered, new events come after the old in its log.
             append(&copy, end - 3..end + 5);
             assert_eq!(numbers(&copy), (first..end + 5).collect::<Vec<_>>());
-            let options = TailOptions { limit: 100_000 };
+            let options = TailOptions { limit: 100_000, ..TailOptions::default() };
             let tail = block_on(copy.tail(Partition::of(tenant()), Position::START, options)).unwrap();
             assert_eq!(tail.events.len() as u64, end + 5 - first);
             copy.maintain().unwrap();

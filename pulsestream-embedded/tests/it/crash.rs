@@ -98,7 +98,7 @@ fn check(folder: &SimFs, claims: &Claims, required: &[EventId], context: &str) {
     let ids: Vec<EventId> = seen.keys().cloned().collect();
     let by_id = block_on(store.get(tenant(), &ids)).unwrap();
     assert!(by_id.iter().zip(&ids).all(|(event, id)| event.as_ref() == Some(seen[id])), "{context}: look-up");
-    let options = TailOptions { limit: 10_000 };
+    let options = TailOptions { limit: 10_000, ..TailOptions::default() };
     let tail = block_on(store.tail(Partition::of(tenant()), Position::START, options)).unwrap();
     assert_eq!(tail.events.len(), found.len(), "{context}: log");
 

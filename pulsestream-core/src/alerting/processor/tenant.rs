@@ -109,6 +109,11 @@ impl TenantWork {
         self.config.revision
     }
 
+    /// Returns whether there are rules that events could matter to.
+    pub(super) fn has_rules(&self) -> bool {
+        !self.config.rules.is_empty()
+    }
+
     /// Returns when time alone has something to do.
     pub(super) fn next_due(&self) -> Option<Timestamp> {
         [self.evaluation.next_due(), self.planner.next_due()].into_iter().flatten().min()

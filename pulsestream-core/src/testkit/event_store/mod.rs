@@ -77,7 +77,7 @@ super::suite! {
         filter: filter_equals_text, filter_compares_text_by_bytes, filter_numbers, filter_booleans,
             filter_severity,
             filter_in_lists, filter_exists, filter_not_equal_is_negation, filter_never_converts_types,
-            filter_contains_is_literal, filter_starts_and_ends_literally, filter_matches_is_a_regex, filter_free_text,
+            filter_contains_is_literal, filter_hostile_texts_are_only_texts, filter_starts_and_ends_literally, filter_matches_is_a_regex, filter_free_text,
             filter_connectives, filter_unicode, filter_big_in_list, filter_integers_up_to_2_53;
         filter_path: filter_tags, filter_payload_paths, filter_quoted_keys, filter_array_elements,
             filter_metadata,
@@ -99,7 +99,7 @@ super::suite! {
         scan: scan_is_ordered_and_complete, scan_without_columns, scan_filters_and_cuts, scan_keeps_types,
             scan_every_field, scan_realistic_events;
         tail: tail_has_no_gaps_or_repeats, tail_follows_acknowledgements, tail_under_concurrent_appends,
-            tail_partitions_by_tenant, tail_carries_whole_events, tail_replays,
+            tail_partitions_by_tenant, tail_of_some_tenants, tail_carries_whole_events, tail_replays,
             tail_positions_have_a_text_form, tail_of_an_empty_partition, tail_omits_duplicates,
             tail_delivers_a_reused_id_again, tail_wakes_after_append, tail_wakes_across_threads,
             tail_wait_ends_at_once_when_behind;

@@ -144,7 +144,7 @@ impl Probe {
         let mut seen = Vec::new();
         loop {
             let batch =
-                self.store.tail(partition, after, TailOptions { limit: 3 }).await.expect("tail succeeds");
+                self.store.tail(partition, after, TailOptions { limit: 3, ..TailOptions::default() }).await.expect("tail succeeds");
             assert!(batch.events.len() <= 3, "a tail batch holds at most `limit` events");
             assert!(batch.next >= after, "`next` never goes back");
             assert!(

@@ -1,8 +1,9 @@
 //! The log: every acknowledged event comes exactly once to a reader that goes on where it stopped.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 
 use super::probe::Probe;
@@ -24,7 +25,7 @@ pub(super) async fn tail_has_no_gaps_or_repeats(probe: Probe) {
         // Later rounds lie earlier in time: the log is not in the order of time.
         probe.append(names.iter().map(|name| event(name, -i64::from(round) * 3_600)).collect()).await;
         appended.extend(names);
-        let options = TailOptions { limit: 1 + round as usize % 3 };
+        let options = TailOptions { limit: 1 + round as usize % 3, ..TailOptions::default() };
         let batch = probe.store.tail(probe.partition(), after, options).await.expect("tail succeeds");
         seen.extend(ids(&batch.events));
         after = batch.next;
@@ -68,7 +69,7 @@ pub(super) async fn tail_under_concurrent_appends(probe: Probe) {
                 let partition = probe.partition();
                 let batch = probe
                     .store
-                    .tail(partition, after, TailOptions { limit: 5 })
+                    .tail(partition, after, TailOptions { limit: 5, ..TailOptions::default() })
                     .await
                     .expect("tail succeeds");
                 for tailed in batch.events {
@@ -104,6 +105,45 @@ pub(super) async fn tail_partitions_by_tenant(probe: Probe) {
         found.sort();
         wanted.sort();
         assert_eq!(found, wanted, "tenants in partition {}", partition.number());
+    }
+}
+
+/// Whoever wants the events of some tenants gets all of them in order, also when most of the log is of others, and comes to its end.
+pub(super) async fn tail_of_some_tenants(probe: Probe) {
+    let mut tenants = vec![probe.clone()];
+    while tenants.len() < 3 {
+        let other = probe.stranger();
+        if other.partition() == probe.partition() {
+            tenants.push(other);
+        }
+    }
+    for number in 0..40 {
+        // The first has few, the second many, the third none that anybody wants.
+        let of = &tenants[if number % 13 == 0 { 0 } else { 1 + number as usize % 2 }];
+        of.append(vec![event(&format!("e{number}"), number)]).await;
+    }
+    for wanted in [vec![], vec![0], vec![0, 1], vec![2, 1, 0]] {
+        let wanted: BTreeSet<TenantId> = wanted.into_iter().map(|index: usize| tenants[index].tenant).collect();
+        let whole = probe.tail_from(probe.partition(), Position::START).await;
+        let options = TailOptions { limit: 2, tenants: Some(Arc::new(wanted.clone())) };
+        let (mut found, mut after) = (Vec::new(), Position::START);
+        loop {
+            let batch = probe.store.tail(probe.partition(), after, options.clone()).await.expect("tail succeeds");
+            assert!(batch.events.len() <= 2, "at most as many as asked for");
+            assert!(batch.next >= after, "`next` never goes back");
+            found.extend(batch.events.into_iter().filter(|tailed| wanted.contains(&tailed.tenant)));
+            after = batch.next;
+            if batch.caught_up {
+                break;
+            }
+        }
+        let expected: Vec<_> =
+            whole.iter().filter(|tailed| wanted.contains(&tailed.tenant)).cloned().collect();
+        assert_eq!(found, expected, "the events of {} tenants", wanted.len());
+        tenants[1].append(vec![event(&format!("later{}", wanted.len()), 100)]).await;
+        let rest = probe.tail_from(probe.partition(), after).await;
+        assert!(!rest.is_empty(), "what comes after the end that was found comes after `next`");
+        assert!(rest.iter().all(|tailed| !whole.contains(tailed)), "and nothing from before");
     }
 }
 
@@ -194,7 +234,7 @@ pub(super) async fn tail_wakes_across_threads(probe: Probe) {
             let mut after = Position::START;
             for _ in 0..10 {
                 probe.store.wait_for_events(probe.partition(), after).await.expect("waiting succeeds");
-                let options = TailOptions { limit: 1 };
+                let options = TailOptions { limit: 1, ..TailOptions::default() };
                 after =
                     probe.store.tail(probe.partition(), after, options).await.expect("tail succeeds").next;
             }

@@ -269,7 +269,7 @@ async fn tail_to_end(
 ) -> Result<(Position, Vec<(TenantId, Event)>)> {
     let mut events = Vec::new();
     loop {
-        let batch = store.tail(partition, after, TailOptions { limit: 5 }).await?;
+        let batch = store.tail(partition, after, TailOptions { limit: 5, ..TailOptions::default() }).await?;
         events.extend(batch.events.into_iter().map(|tailed| (tailed.tenant, tailed.event)));
         after = batch.next;
         if batch.caught_up {
