@@ -56,7 +56,12 @@ impl Failure {
 
     /// Nothing is served at this path.
     pub(crate) fn no_route() -> Self {
-        Error::new(ErrorKind::NotFound, "http.route", "nothing is served at this path").into()
+        Error::new(
+            ErrorKind::NotFound,
+            "http.route",
+            "nothing is served at this path; openapi.json under /api/v1 and /api/v2 lists what is",
+        )
+        .into()
     }
 
     /// No such thing of this tenant, or an id that cannot be one.

@@ -107,9 +107,11 @@ impl TenantAuth for JwksAuth {
     async fn authenticate(&self, credentials: &Credentials) -> Result<Principal> {
         match &credentials.credential {
             Credential::Bearer(token) => self.verify(token.expose()).await,
-            Credential::Missing => {
-                Err(Error::new(ErrorKind::Unauthenticated, "jwks.authenticate", "credentials are missing"))
-            }
+            Credential::Missing => Err(Error::new(
+                ErrorKind::Unauthenticated,
+                "jwks.authenticate",
+                "credentials are missing: send a token in Authorization: Bearer",
+            )),
             Credential::ApiKey(_) | Credential::Ticket(_) => Err(refused()),
         }
     }

@@ -101,9 +101,14 @@ pub(super) async fn by(
     let table = app.ps.event_store().aggregate(tenant, &query).await?;
     let named = |row: &AggregateRow| {
         let name = row.group.first()?.to_string();
-        Some((name, row.values.get(1).copied().flatten()?))
+        Some((name, row.values.get(1).copied().flatten().map(finite)?))
     };
     Ok(table.rows.iter().filter_map(named).collect())
+}
+
+/// The nearest number that JSON can write: the mean of times near the largest double is beyond it.
+fn finite(value: f64) -> f64 {
+    value.clamp(f64::MIN, f64::MAX)
 }
 
 /// How a range went.
@@ -133,7 +138,9 @@ pub(super) async fn performance(app: &App, tenant: TenantId, range: TimeRange) -
     ];
     let query = AggregateQuery { range, measures, ..AggregateQuery::default() };
     let table = app.ps.event_store().aggregate(tenant, &query).await?;
-    let value = |index: usize| table.rows.first().and_then(|row| row.values.get(index).copied().flatten());
+    let value = |index: usize| {
+        table.rows.first().and_then(|row| row.values.get(index).copied().flatten()).map(finite)
+    };
     Ok(Performance {
         events: value(0).unwrap_or_default() as u64,
         events_per_second: value(1).unwrap_or_default(),

@@ -50,6 +50,24 @@ async fn alerts_come_from_the_real_alerts() {
 }
 
 #[tokio::test]
+async fn times_near_the_largest_number_are_shown_as_numbers() {
+    let server = Server::start().await;
+    let shop = server.tenant("shop").await;
+    let event = json!({
+        "event_type": "api_call", "title": "t", "source": {"service": "s", "endpoint": "/a", "method": "GET"},
+        "metrics": {"response_time_ms": 1.7e308}
+    });
+    let events = json!({"events": [event, event]});
+    server.call("POST", "/api/v1/ingestion/events/batch", &shop.key, Some(&events)).await;
+    let overview = get(&server, &shop, "overview").await;
+    for metric in overview["system_health"]["performance_metrics"].as_array().unwrap() {
+        assert!(metric["current_value"].is_f64(), "{metric}");
+    }
+    assert_eq!(overview["performance_summary"]["avg_response_time_ms"], json!(f64::MAX));
+    assert_eq!(get(&server, &shop, "metrics/real-time").await["response_times"], json!({"/a": f64::MAX}));
+}
+
+#[tokio::test]
 async fn metrics_and_overview_are_measured() {
     let server = Server::start().await;
     let shop = shop_with_an_incident(&server).await;

@@ -17,5 +17,6 @@ mod record;
 mod security;
 mod server;
 mod service;
+mod threats;
 mod v1;
 mod v2;

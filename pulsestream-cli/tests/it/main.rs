@@ -8,6 +8,8 @@
 mod alerts;
 mod files;
 mod identity;
+mod overload;
+mod pool;
 mod program;
 mod server;
 mod settings;

@@ -22,9 +22,14 @@ pub(crate) struct Server {
 impl Server {
     /// Serves a folder and waits until it does.
     pub(crate) fn start(folder: &Path, flags: &[&str]) -> Self {
+        Self::over(path(folder), flags)
+    }
+
+    /// Serves a store and waits until it does.
+    pub(crate) fn over(store: &str, flags: &[&str]) -> Self {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let address = format!("127.0.0.1:{port}");
-        let serve = ["serve", "--store", path(folder), "--listen", &address, "--rate-limit", "off"];
+        let serve = ["serve", "--store", store, "--listen", &address, "--rate-limit", "off"];
         let mut command = command(&[&serve[..], flags].concat());
         let process = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut server = Self { process, address, printed: Vec::new() };
@@ -58,6 +63,18 @@ pub(crate) fn try_request(
     credential: &str,
     body: &str,
 ) -> Option<(u16, String)> {
+    let (status, _, body) = exchange(address, method, path, credential, body)?;
+    Some((status, body))
+}
+
+/// Sends a request and returns status, head and body; `None` when the connection broke.
+pub(crate) fn exchange(
+    address: &str,
+    method: &str,
+    path: &str,
+    credential: &str,
+    body: &str,
+) -> Option<(u16, String, String)> {
     let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(DEADLINE)).ok()?;
     let credential = match credential {
@@ -73,7 +90,7 @@ pub(crate) fn try_request(
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
     let (head, body) = answer.split_once("\r\n\r\n")?;
-    Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+    Some((head.split(' ').nth(1)?.parse().ok()?, head.to_owned(), body.to_owned()))
 }
 
 /// Sends a request and returns status and body.

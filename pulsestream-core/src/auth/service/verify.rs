@@ -37,9 +37,11 @@ pub(super) struct CheckedKey {
 impl TenantAuth for AuthService {
     async fn authenticate(&self, credentials: &Credentials) -> Result<Principal> {
         match &credentials.credential {
-            Credential::Missing => {
-                Err(Error::new(ErrorKind::Unauthenticated, "auth.authenticate", "credentials are missing"))
-            }
+            Credential::Missing => Err(Error::new(
+                ErrorKind::Unauthenticated,
+                "auth.authenticate",
+                "credentials are missing: send an API key in X-API-Key or a token in Authorization: Bearer",
+            )),
             Credential::ApiKey(key) => self.authenticate_key(key.expose()).await,
             Credential::Bearer(key) if ApiKeyText::looks_like(key.expose()) => {
                 self.authenticate_key(key.expose()).await

@@ -1,7 +1,7 @@
 //! Filters: every operator selects what the contract of [`Expr`](crate::filter::Expr) says.
 
 use super::probe::Probe;
-use crate::event::{Event, FieldPath, Severity, Value};
+use crate::event::{Event, FieldPath, JsonObject, Severity, Value};
 use crate::filter::{CompareOp, Expr, Filter};
 use crate::query::{FindQuery, Order};
 use crate::testkit::events::{event, event_with, payload};
@@ -233,6 +233,67 @@ pub(super) async fn filter_contains_is_literal(probe: Probe) {
         ("percent of", ""),
     ] {
         assert_eq!(contains(text).await, expected, "titles that contain {text:?}");
+    }
+}
+
+/// Texts that mean something to a database: quotes, comments and placeholders, with what an attacker puts after them.
+fn hostile_texts() -> Vec<String> {
+    const OPENING: [&str; 20] = [
+        "'", "\"", "')", "';", "`", "\\", "\\'", "%", "$1", "?", ":id", "/*", "--", "}'", "[0]", "$$", "%27",
+        "\u{2019}", "'||'", "E'\\x27",
+    ];
+    const FOLLOWING: [&str; 15] = [
+        "",
+        " or 1=1 --",
+        " or 'a'='a",
+        ") or (true",
+        "; drop table events; --",
+        " union select null, null --",
+        "||pg_sleep(9)||",
+        " and (select 1 from pg_sleep(9)) --",
+        "*/ or true /*",
+        "::regclass",
+        " limit 0; commit; --",
+        "$$; rollback; $$",
+        "\n--\n or true",
+        "}' @> '{}",
+        " like '%' escape '",
+    ];
+    OPENING.iter().flat_map(|open| FOLLOWING.iter().map(move |rest| format!("{open}{rest}"))).collect()
+}
+
+/// No value and no name of a payload path is ever read as a part of a statement.
+pub(super) async fn filter_hostile_texts_are_only_texts(probe: Probe) {
+    let texts = hostile_texts();
+    let events = (0_i64..).zip(&texts).map(|(number, text)| {
+        let value = serde_json::json!({ text.as_str(): text });
+        event_with(&number.to_string(), number, |event| {
+            event.title = Some(text.as_str().into());
+            event.payload = JsonObject::from_value(&value).expect("an object");
+        })
+    });
+    probe.append(events.collect()).await;
+    let matching = async |field: FieldPath, op: CompareOp, text: &str| {
+        let filter = Filter::new(Expr::compare(field, op, text)).expect("a valid filter");
+        let query = FindQuery {
+            filter: Some(filter),
+            limit: 1_000,
+            order: Order::OldestFirst,
+            ..FindQuery::default()
+        };
+        probe.ids(query).await
+    };
+    for (number, text) in texts.iter().enumerate() {
+        let only = [number.to_string()];
+        assert_eq!(matching(FieldPath::Title, CompareOp::Eq, text).await, only, "titles equal to {text:?}");
+        let path = FieldPath::Payload(vec![text.as_str().into()]);
+        assert_eq!(matching(path, CompareOp::Eq, text).await, only, "payloads with {text:?}");
+        if number % 10 == 0 {
+            let holding = texts.iter().enumerate().filter(|(_, other)| other.contains(text.as_str()));
+            let holding: Vec<_> = holding.map(|(number, _)| number.to_string()).collect();
+            let found = matching(FieldPath::Title, CompareOp::Contains, text).await;
+            assert_eq!(found, holding, "titles that contain {text:?}");
+        }
     }
 }
 
