@@ -17,6 +17,8 @@ pub(crate) struct KeptLease {
     ttl: Duration,
     lease: Option<Lease>,
     renew_at: Timestamp,
+    /// When it has ended by the time of this process, which began to count before the coordinator did.
+    ends_at: Timestamp,
 }
 
 impl KeptLease {
@@ -26,7 +28,15 @@ impl KeptLease {
         holder: Text,
         ttl: Duration,
     ) -> Self {
-        Self { coordinator, resource, holder, ttl, lease: None, renew_at: Timestamp::MIN }
+        Self {
+            coordinator,
+            resource,
+            holder,
+            ttl,
+            lease: None,
+            renew_at: Timestamp::MIN,
+            ends_at: Timestamp::MIN,
+        }
     }
 
     /// Returns the fencing token while the lease is held.
@@ -42,10 +52,36 @@ impl KeptLease {
     /// Takes or renews the lease when that is due. What was known under another token than the one returned is known no more.
     pub(crate) async fn keep(&mut self, now: Timestamp) -> Result<Option<u64>> {
         if self.lease.is_none() || now >= self.renew_at {
-            self.lease = self.coordinator.acquire(&self.resource, &self.holder, self.ttl).await?;
-            self.renew_at = now.plus(self.ttl / 3);
+            self.take(now).await?;
         }
         Ok(self.token())
+    }
+
+    /// Takes the lease when none is held, and passes on one that was not renewed in time: for whoever renews it by what was done under
+    /// it, with [`Self::renew`].
+    pub(crate) async fn hold(&mut self, now: Timestamp) -> Result<Option<u64>> {
+        if self.lease.is_none() || now >= self.ends_at {
+            self.take(now).await?;
+        }
+        Ok(self.token())
+    }
+
+    /// Renews the lease that is held, when that is due. A failure is tried again soon; when the lease ends first, taking it fails.
+    pub(crate) async fn renew(&mut self, now: Timestamp) {
+        if now < self.renew_at {
+            return;
+        }
+        if let Err(error) = self.take(now).await {
+            self.renew_at = now.plus(self.ttl / 6);
+            tracing::warn!(resource = self.resource, %error, "a lease is not renewed; it is tried again");
+        }
+    }
+
+    async fn take(&mut self, now: Timestamp) -> Result<()> {
+        self.lease = self.coordinator.acquire(&self.resource, &self.holder, self.ttl).await?;
+        self.renew_at = now.plus(self.ttl / 3);
+        self.ends_at = now.plus(self.ttl);
+        Ok(())
     }
 
     /// Forgets a lease that turned out to be another's, so that the next `keep` asks again.

@@ -9,8 +9,9 @@ use crate::ports::coordinator::Coordinator;
 use crate::ports::event_store::Partition;
 use crate::time::Timestamp;
 
-/// Returns when the processor of a tenant's partition last showed that it evaluates, on whatever node it runs; `None` when none does
-/// now. A processor renews its lease of `lease_ttl` with the steps in which it evaluates, at least three times in that time.
+/// Returns when the processor of a tenant's partition last evaluated, on whatever node it runs; `None` when none did lately. A processor
+/// renews its lease of `lease_ttl` after steps in which it evaluated, at least three times in that time, and after no others; one whose
+/// first step fails gives its lease back.
 ///
 /// # Errors
 /// Those of the coordinator.

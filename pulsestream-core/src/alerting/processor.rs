@@ -149,14 +149,31 @@ impl AlertingProcessor {
     pub async fn step(&mut self) -> Result<StepOutcome> {
         let now = self.parts.env.now();
         let held = self.lease.token();
-        let token = self.lease.keep(now).await?;
-        if token.is_none() || token != held {
-            self.work = None;
-        }
+        let token = self.lease.hold(now).await?;
         if token.is_none() {
+            self.work = None;
             return Ok(self.idle());
         }
-        let work = match self.work.take() {
+        let outcome = self.work_under_lease(now).await;
+        match &outcome {
+            // Only work that went well renews the lease: its time tells others when rules were evaluated last.
+            Ok(_) => self.lease.renew(self.parts.env.now()).await,
+            Err(error) if error.kind() == ErrorKind::Fenced => self.lease.forget(),
+            // Nothing went well under this lease yet, and another process may fare better.
+            Err(_) if token != held => {
+                // A lease that cannot be given back ends by itself.
+                let _ = self.lease.release().await;
+            }
+            Err(_) => {}
+        }
+        outcome
+            .map(|outcome| StepOutcome { next_due: outcome.next_due.min(self.lease.renew_at()), ..outcome })
+    }
+
+    async fn work_under_lease(&mut self, now: Timestamp) -> Result<StepOutcome> {
+        // What is in memory was made under the token that it carries.
+        let known = self.work.take().filter(|work| Some(work.fencing_token) == self.lease.token());
+        let work = match known {
             Some(work) => work,
             None => self.load(now).await?,
         };
@@ -167,9 +184,6 @@ impl AlertingProcessor {
             }
             Err((work, error)) => {
                 self.work = work;
-                if error.kind() == ErrorKind::Fenced {
-                    self.lease.forget();
-                }
                 Err(error)
             }
         }
@@ -372,7 +386,7 @@ impl AlertingProcessor {
 
     fn next_due(&self, work: &Work, now: Timestamp) -> Timestamp {
         let config_due = work.config_read_at.unwrap_or(now).plus(self.settings.config_interval);
-        let mut due = self.lease.renew_at().min(config_due);
+        let mut due = config_due;
         if work.events_since_checkpoint > 0 {
             due = due.min(work.checkpoint_at.plus(self.settings.checkpoint_interval));
         }

@@ -1,7 +1,7 @@
 //! The alerting processor in virtual time: events in, alerts and deliveries out, once, whatever fails in between.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,7 +9,7 @@ use pulsestream_core::alerting::engine::StreamingEngine;
 use pulsestream_core::alerting::{
     Alert, AlertAction, AlertState, AlertingProcessor, Author, Channel, ChannelConfig, ChannelRef, Delivery,
     DirectPlanner, NotificationKind, ProcessorParts, ProcessorSettings, Rule, RuleExpression, RuleKind,
-    TimelineEntry,
+    TimelineEntry, rules_evaluated_at,
 };
 use pulsestream_core::at_rest::{KeyValueAlertStore, KeyValueCoordinator, KeyValueOutbox};
 use pulsestream_core::env::{Env, ManualClock};
@@ -17,9 +17,10 @@ use pulsestream_core::event::Event;
 use pulsestream_core::id::{ChannelId, EventId, RuleId, TenantId};
 use pulsestream_core::memory::{MemoryEventStore, MemoryKeyValue};
 use pulsestream_core::ports::alert_store::{AlertQuery, AlertStore, PutMode};
-use pulsestream_core::ports::event_store::{AppendOptions, EventStore, Partition};
+use pulsestream_core::ports::event_store::{AppendOptions, EventStore, Partition, Position};
 use pulsestream_core::ports::key_value::{Commit, CommitOutcome, KeyValue, Read, ReadResult};
 use pulsestream_core::ports::outbox::{DeliveryQuery, Outbox};
+use pulsestream_core::testkit::{EventStoreCall, Intercept, InterceptedEventStore, Interception};
 use pulsestream_core::time::Timestamp;
 use pulsestream_core::{Error, ErrorKind, Result};
 
@@ -86,10 +87,18 @@ impl World {
     }
 
     fn processor(&self, holder: &str) -> AlertingProcessor {
+        self.processor_over(holder, self.events.clone())
+    }
+
+    fn coordinator(&self) -> KeyValueCoordinator {
+        KeyValueCoordinator::new(self.store.clone(), self.env.clone())
+    }
+
+    fn processor_over(&self, holder: &str, events: Arc<dyn EventStore>) -> AlertingProcessor {
         let parts = ProcessorParts {
-            events: self.events.clone(),
+            events,
             alerts: self.alerts.clone(),
-            coordinator: Arc::new(KeyValueCoordinator::new(self.store.clone(), self.env.clone())),
+            coordinator: Arc::new(self.coordinator()),
             engine: Arc::new(StreamingEngine::default()),
             planner: Arc::new(DirectPlanner::default()),
             listener: None,
@@ -273,6 +282,73 @@ async fn who_lost_the_lease_changes_nothing() {
     world.clock.advance(Duration::from_secs(5));
     assert!(first.step().await.unwrap().holds_lease);
     assert_eq!(world.all_alerts().await.len(), 1);
+}
+
+/// Refuses to read the log while it is set.
+#[derive(Debug, Default)]
+struct LogAway(AtomicBool);
+
+#[async_trait]
+impl Intercept for LogAway {
+    async fn intercept(&self, call: EventStoreCall) -> Interception {
+        if call == EventStoreCall::Tail && self.0.load(Ordering::SeqCst) {
+            return Interception::Fail(Error::new(ErrorKind::Unavailable, "test.tail", "the log is away"));
+        }
+        Interception::Pass
+    }
+}
+
+#[tokio::test]
+async fn rules_are_evaluated_only_when_a_step_goes_well() {
+    let world = World::new();
+    world.put_rule(1, "count >= 1 over 1m").await;
+    let events = Arc::new(InterceptedEventStore::around(world.events.clone(), LogAway::default()));
+    let away = &events.interceptor().0;
+    let mut processor = world.processor_over("a", events.clone());
+    let (coordinator, ttl) = (world.coordinator(), ProcessorSettings::default().lease_ttl);
+    let evaluated_at = async || {
+        let at = rules_evaluated_at(&coordinator, world.tenant, ttl).await.unwrap();
+        at.map(|at| at.as_seconds() - START)
+    };
+    away.store(true, Ordering::SeqCst);
+    for _ in 0..3 {
+        assert!(processor.step().await.is_err());
+        assert_eq!(evaluated_at().await, None, "a first step that fails is none");
+        world.clock.advance(Duration::from_secs(10));
+    }
+    away.store(false, Ordering::SeqCst);
+    processor.step().await.unwrap();
+    assert_eq!(evaluated_at().await, Some(30));
+    world.clock.advance(Duration::from_secs(5));
+    processor.step().await.unwrap();
+    assert_eq!(evaluated_at().await, Some(35));
+    away.store(true, Ordering::SeqCst);
+    for _ in 0..2 {
+        world.clock.advance(Duration::from_secs(6));
+        assert!(processor.step().await.is_err());
+        assert_eq!(evaluated_at().await, Some(35), "steps that fail do not count");
+    }
+    world.clock.advance(Duration::from_secs(6));
+    assert!(processor.step().await.is_err());
+    assert_eq!(evaluated_at().await, None, "for as long as a lease lasts nothing went well");
+    away.store(false, Ordering::SeqCst);
+    assert!(processor.step().await.unwrap().holds_lease);
+    assert_eq!(evaluated_at().await, Some(53));
+}
+
+#[tokio::test]
+async fn the_first_rule_of_a_tenant_sees_the_event_that_came_with_it() {
+    let mut world = World::new();
+    let mut processor = world.processor("a");
+    world.append(&["before"]).await;
+    world.settle(&mut processor).await;
+    assert!(processor.position() > Position::START, "events that no rule wants are passed over");
+    world.put_rule(1, "count >= 2 over 1m").await;
+    world.clock.advance(Duration::from_micros(1));
+    world.append(&["shop"]).await;
+    world.settle(&mut processor).await;
+    let alerts = world.all_alerts().await;
+    assert_eq!(alerts.len(), 1, "the event before the rule from history, the one after it from the log");
 }
 
 #[tokio::test]

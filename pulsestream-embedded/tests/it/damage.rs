@@ -156,7 +156,7 @@ fn a_segment_that_cannot_be_opened_leaves_the_others_readable() {
         let target: std::sync::Arc<dyn Storage> = std::sync::Arc::new(SimFs::new());
         refused(store.backup_storage(target, |_| ()).map(drop));
         let options = TailOptions { limit: 100, ..TailOptions::default() };
-        refused(block_on(store.tail(Partition::of(one), Position(0), options)).map(drop));
+        refused(block_on(store.tail(Partition::of(one), Position(0), options.clone())).map(drop));
 
         // Whatever does not goes on: other times, later events, maintenance.
         let start = folder.events[0].last().unwrap().timestamp;

@@ -303,7 +303,12 @@ fn writes_and_short_reads_pass_questions_that_are_stuck() {
     let key_value = store.key_value().unwrap();
     assert_eq!(block_on(key_value.commit(commit)).unwrap(), CommitOutcome::Committed);
     let partition = Partition::of(tenant());
-    let log = block_on(store.tail(partition, Position::START, TailOptions { limit: 2_000, ..TailOptions::default() })).unwrap();
+    let log = block_on(store.tail(
+        partition,
+        Position::START,
+        TailOptions { limit: 2_000, ..TailOptions::default() },
+    ))
+    .unwrap();
     assert_eq!(log.events.len(), 2_000);
     assert_eq!(block_on(store.delete(tenant(), &DeleteSelection::Ids(vec![id]))).unwrap(), 1);
     store.maintain().unwrap();

@@ -21,9 +21,15 @@ pub(super) async fn limits_of_scan(probe: Probe) {
 
 /// A tail of nothing is refused.
 pub(super) async fn limits_of_tail(probe: Probe) {
-    let refused = probe.store.tail(probe.partition(), Position::START, TailOptions { limit: 0, ..TailOptions::default() }).await;
+    let refused = probe
+        .store
+        .tail(probe.partition(), Position::START, TailOptions { limit: 0, ..TailOptions::default() })
+        .await;
     assert_fails(refused, ErrorKind::Invalid, "a tail of no events");
-    let big = probe.store.tail(probe.partition(), Position::START, TailOptions { limit: usize::MAX, ..TailOptions::default() }).await;
+    let big = probe
+        .store
+        .tail(probe.partition(), Position::START, TailOptions { limit: usize::MAX, ..TailOptions::default() })
+        .await;
     assert!(big.is_ok(), "the largest number is a number");
 }
 

@@ -143,8 +143,11 @@ impl Probe {
     pub(super) async fn tail_from(&self, partition: Partition, mut after: Position) -> Vec<TailedEvent> {
         let mut seen = Vec::new();
         loop {
-            let batch =
-                self.store.tail(partition, after, TailOptions { limit: 3, ..TailOptions::default() }).await.expect("tail succeeds");
+            let batch = self
+                .store
+                .tail(partition, after, TailOptions { limit: 3, ..TailOptions::default() })
+                .await
+                .expect("tail succeeds");
             assert!(batch.events.len() <= 3, "a tail batch holds at most `limit` events");
             assert!(batch.next >= after, "`next` never goes back");
             assert!(

@@ -123,12 +123,14 @@ pub(super) async fn tail_of_some_tenants(probe: Probe) {
         of.append(vec![event(&format!("e{number}"), number)]).await;
     }
     for wanted in [vec![], vec![0], vec![0, 1], vec![2, 1, 0]] {
-        let wanted: BTreeSet<TenantId> = wanted.into_iter().map(|index: usize| tenants[index].tenant).collect();
+        let wanted: BTreeSet<TenantId> =
+            wanted.into_iter().map(|index: usize| tenants[index].tenant).collect();
         let whole = probe.tail_from(probe.partition(), Position::START).await;
         let options = TailOptions { limit: 2, tenants: Some(Arc::new(wanted.clone())) };
         let (mut found, mut after) = (Vec::new(), Position::START);
         loop {
-            let batch = probe.store.tail(probe.partition(), after, options.clone()).await.expect("tail succeeds");
+            let batch =
+                probe.store.tail(probe.partition(), after, options.clone()).await.expect("tail succeeds");
             assert!(batch.events.len() <= 2, "at most as many as asked for");
             assert!(batch.next >= after, "`next` never goes back");
             found.extend(batch.events.into_iter().filter(|tailed| wanted.contains(&tailed.tenant)));
