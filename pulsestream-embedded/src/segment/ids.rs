@@ -213,6 +213,18 @@ pub(crate) struct IdFilter {
     bits: u32,
     starts: Vec<u32>,
     fingerprints: Vec<[u8; 3]>,
+    /// A bit for each fingerprint, in memory only: most ids that are not there are told by one look.
+    seen: Vec<u64>,
+}
+
+/// Bits of `seen` for each row, at least.
+const SEEN_BITS: usize = 8;
+
+/// Returns the word and the bit of a hash, of which the low 24 bits count; the number of words is a power of two.
+#[allow(clippy::cast_possible_truncation, reason = "at most 2^24 bits")]
+fn place(hash: u64, words: &[u64]) -> (usize, u64) {
+    let at = (hash & 0xff_ffff) as usize & (words.len() * 64 - 1);
+    (at / 64, 1 << (at % 64))
 }
 
 fn fingerprint(hash: u64) -> [u8; 3] {
@@ -231,18 +243,33 @@ impl IdFilter {
             fingerprints[*slot as usize] = fingerprint(*hash);
             *slot += 1;
         }
-        Self { bits, starts, fingerprints }
+        Self::of(bits, starts, fingerprints)
+    }
+
+    fn of(bits: u32, starts: Vec<u32>, fingerprints: Vec<[u8; 3]>) -> Self {
+        // No more than there are fingerprints.
+        let size = (fingerprints.len() * SEEN_BITS).next_power_of_two().clamp(64, 1 << 24);
+        let mut this = Self { bits, starts, fingerprints, seen: vec![0; size / 64] };
+        for [low, middle, high] in &this.fingerprints {
+            let (word, mask) = place(u64::from_le_bytes([*low, *middle, *high, 0, 0, 0, 0, 0]), &this.seen);
+            this.seen[word] |= mask;
+        }
+        this
     }
 
     /// Returns whether an id with this hash may be there.
     pub(crate) fn may_hold(&self, hash: u64) -> bool {
+        let (word, mask) = place(hash, &self.seen);
+        if self.seen[word] & mask == 0 {
+            return false;
+        }
         let bucket = bucket(hash, self.bits);
         let (start, end) = (self.starts[bucket] as usize, self.starts[bucket + 1] as usize);
         self.fingerprints[start..end].contains(&fingerprint(hash))
     }
 
     pub(super) fn heap_bytes(&self) -> usize {
-        self.starts.capacity() * 4 + self.fingerprints.capacity() * 3
+        self.starts.capacity() * 4 + self.fingerprints.capacity() * 3 + self.seen.capacity() * 8
     }
 
     pub(super) fn pack(&self, out: &mut Vec<u8>) {
@@ -265,7 +292,7 @@ impl IdFilter {
         if end as usize != rows || fingerprints.len() != rows || !rest.is_empty() {
             return None;
         }
-        Some(Self { bits, starts, fingerprints: fingerprints.to_vec() })
+        Some(Self::of(bits, starts, fingerprints.to_vec()))
     }
 }
 
