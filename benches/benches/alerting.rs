@@ -1,6 +1,7 @@
 //! Alerting as its users feel it: events per second on one core, memory of an instance, and time to the first notification.
 //!
-//! `cargo bench -p pulsestream-benches --bench alerting`; with `-- engine`, `-- memory` or `-- told` only that part.
+//! `cargo bench -p pulsestream-benches --bench alerting`; with `-- engine`, `-- memory` or `-- told` only that part. With
+//! `PULSESTREAM_TEST_POSTGRES_URL` the last part runs over PostgreSQL too.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -57,12 +58,21 @@ fn main() {
 }
 
 fn tell() {
+    let folder = tempfile::tempdir().unwrap();
+    tell_of("in a folder", &folder.path().to_string_lossy());
+    if let Ok(postgres) = std::env::var("PULSESTREAM_TEST_POSTGRES_URL") {
+        let joint = if postgres.contains('?') { '&' } else { '?' };
+        tell_of("in PostgreSQL", &format!("{postgres}{joint}schema=told_{}", std::process::id()));
+    }
+}
+
+fn tell_of(place: &str, url: &str) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let mut waits = runtime.block_on(first_notifications());
+    let mut waits = runtime.block_on(first_notifications(url));
     waits.sort_unstable();
     let at = |share: usize| waits[(waits.len() * share / 1_000).min(waits.len() - 1)];
     println!(
-        "from the acknowledgement of the deciding event to the notifier, in a folder, {} times: p50 {:?}, p99 {:?}, max {:?}",
+        "from the acknowledgement of the deciding event to the notifier, {place}, {} times: p50 {:?}, p99 {:?}, max {:?}",
         waits.len(),
         at(500),
         at(990),
@@ -153,9 +163,8 @@ impl Notifier for Told {
     }
 }
 
-/// Returns how long each notification came after its deciding event was acknowledged, on disk.
-async fn first_notifications() -> Vec<Duration> {
-    let folder = tempfile::tempdir().unwrap();
+/// Returns how long each notification came after its deciding event was acknowledged, in the stores of a URL.
+async fn first_notifications(url: &str) -> Vec<Duration> {
     let (sender, mut told) = mpsc::unbounded_channel();
     let config = ChannelConfig::Custom { kind: "told".into(), settings: JsonObject::default() };
     let mut builder = PulseStream::builder()
@@ -165,7 +174,7 @@ async fn first_notifications() -> Vec<Duration> {
         let id = ChannelId::from_u128(u128::from(number) + 1);
         builder = builder.with_server_channel(Channel::new(id, format!("pager-{number}"), config.clone()));
     }
-    let ps = builder.open(&folder.path().to_string_lossy()).await.unwrap();
+    let ps = builder.open(url).await.unwrap();
     let shop = ps.tenant(TenantId::from_name("shop"));
     for number in 0..CHANNELS {
         let mut one =

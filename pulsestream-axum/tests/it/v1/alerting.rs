@@ -252,6 +252,53 @@ async fn a_rule_fires_and_its_alert_is_resolved_by_hand() {
 }
 
 #[tokio::test]
+async fn every_condition_fires_when_it_holds_and_only_then() {
+    let server = Server::start().await;
+    let shop = server.tenant("shop").await;
+    let pattern = |name: &str, field: &str, most: f64| json!({"type": "pattern", "pattern": {"type": name, field: most}});
+    let threshold = |field: &str| json!({"type": "threshold", "metric_field": field});
+    // Three calls with status 503 that take 50 ms each.
+    let conditions = [
+        ("at least 3", json!({"type": "count", "min_count": 3}), None, true),
+        ("at least 4", json!({"type": "count", "min_count": 4}), None, false),
+        ("at most 7", json!({"type": "count", "max_count": 7}), None, true),
+        ("at most 2", json!({"type": "count", "max_count": 2}), None, false),
+        ("2 to 7", json!({"type": "count", "min_count": 2, "max_count": 7}), None, true),
+        ("5 to 7", json!({"type": "count", "min_count": 5, "max_count": 7}), None, false),
+        ("status", threshold("status_code"), Some((503.0, ">=")), true),
+        ("fast", threshold("duration_ms"), Some((10.0, "<")), false),
+        ("exactly 3", threshold("count"), Some((3.0, "==")), true),
+        ("not 3", threshold("count"), Some((3.0, "!=")), false),
+        ("failing", pattern("error_rate", "max_error_rate", 0.5), None, true),
+        ("slow", pattern("response_time", "max_avg_response_time", 500.0), None, false),
+    ];
+    for (name, condition, limit, _) in &conditions {
+        let mut body = json!({"name": name, "severity": "low", "condition": condition});
+        if let Some((value, operator)) = limit {
+            (body["threshold_value"], body["threshold_operator"]) = (json!(value), json!(operator));
+        }
+        made(&server, &shop, &body).await;
+    }
+    sent(&server, &shop, 3, 503).await;
+    // The first whole window ends five minutes later.
+    server.clock.advance(Duration::from_secs(306));
+    let mut expected: Vec<_> = conditions.iter().filter(|it| it.3).map(|it| it.0.to_owned()).collect();
+    expected.sort();
+    let mut fired = Vec::new();
+    for _ in 0..200 {
+        let list = server.call("GET", &format!("{ALERTS}?limit=100"), &shop.key, None).await.json();
+        let names = list["alerts"].as_array().unwrap().iter();
+        fired = names.map(|alert| alert["rule_name"].as_str().unwrap().to_owned()).collect();
+        fired.sort();
+        if fired.len() >= expected.len() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(fired, expected);
+}
+
+#[tokio::test]
 async fn a_rule_tells_when_it_was_evaluated_last() {
     let builder = Builder::default().without_background();
     let server = Server::with(builder, ApiConfig::default()).await;
