@@ -28,7 +28,8 @@ struct SignIn {
 impl AuthService {
     /// Signs a user in.
     ///
-    /// An unknown tenant, an unknown user, a wrong password and a disabled account have the same answer and the same cost.
+    /// An unknown user, a wrong password and a disabled account have the same answer and the same cost. So has an unknown tenant, less the
+    /// line in an audit log, for which it has none.
     ///
     /// # Errors
     /// `Unauthenticated`; `RateLimited` with the time to wait after too many failures; `Unavailable` when too many passwords
