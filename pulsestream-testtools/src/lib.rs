@@ -7,6 +7,7 @@
 //! - [`server_url`] and [`find_program`] say loudly what is missing, and fail in CI instead of skipping.
 //! - [`identity`] is an identity provider that publishes keys over TLS.
 //! - [`smtp::SmtpServer`] takes mail, with STARTTLS, TLS and both ways to log in.
+//! - `cargo xtask` starts its servers with the same code, without the feature `network`.
 //! - [`eventually`] waits for a condition instead of for time.
 //!
 //! A cut between a commit and its reply, which leaves the client not knowing:
@@ -27,15 +28,21 @@
 #![forbid(unsafe_code)]
 
 mod available;
+#[cfg(feature = "network")]
 pub mod identity;
+#[cfg(feature = "network")]
 mod proxy;
 mod servers;
 mod wait;
 
 pub use available::{PGBOUNCER, POSTGRES, Program, REDIS, find_program, server_url};
+#[cfg(feature = "network")]
 pub use proxy::{Direction, FaultProxy};
 pub use servers::pgbouncer::PgbouncerServer;
 pub use servers::postgres::{PostgresServer, StopMode};
 pub use servers::redis::RedisServer;
+#[cfg(feature = "network")]
 pub use servers::smtp;
-pub use wait::{eventually, eventually_async};
+pub use wait::eventually;
+#[cfg(feature = "network")]
+pub use wait::eventually_async;

@@ -26,6 +26,7 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 ///
 /// # Panics
 /// When it does not hold within a minute; `what` names it.
+#[cfg(feature = "network")]
 pub async fn eventually_async(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let limit = tokio::time::sleep(LIMIT);
     tokio::pin!(limit);

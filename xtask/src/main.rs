@@ -68,7 +68,6 @@ fn dispatch(arguments: &[String]) -> Result<()> {
         ["schemathesis", "--", extra @ ..] => schemathesis::check(extra),
         ["torture"] => torture::torture(),
         ["services"] => services::stay(),
-        [services::KEEPER_TASK] => services::keep(),
         [] | ["help" | "--help" | "-h"] => {
             println!("{HELP}");
             Ok(())

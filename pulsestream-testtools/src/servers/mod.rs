@@ -3,6 +3,7 @@
 pub(crate) mod pgbouncer;
 pub(crate) mod postgres;
 pub(crate) mod redis;
+#[cfg(feature = "network")]
 pub mod smtp;
 
 use std::io::{Error, Result};

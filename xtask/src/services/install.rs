@@ -2,7 +2,6 @@
 
 use std::process::Command;
 
-use super::say;
 use crate::command::{Result, capture, is_ci};
 
 /// The policy file (removed again) keeps the packages from starting servers of their own on the usual ports.
@@ -34,6 +33,6 @@ pub(super) fn install(package: &str, is_root: bool) -> Result<()> {
     } else {
         return Err(format!("run `sudo apt-get install {package}`").into());
     };
-    say(&format!("installing {package} with apt-get"));
+    eprintln!("installing {package} with apt-get");
     capture(command.args(["-c", SCRIPT, "install", package])).map(drop)
 }
