@@ -78,7 +78,9 @@ impl PostgresServer {
         let mut failures = Vec::new();
         for locale in LOCALES {
             let mut create = self.command("initdb");
-            create.args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-sync"]).args(*locale);
+            create
+                .args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-sync"])
+                .args(*locale);
             match run(create.arg("--pgdata").arg(self.data())) {
                 Ok(()) => return Ok(()),
                 Err(error) => failures.push(error.to_string()),
