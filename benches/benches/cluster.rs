@@ -7,8 +7,8 @@
 //!
 //! 48 callers send single events of 64 tenants, each with a rule, so that every partition has work. One node and three take turns on
 //! one machine, each first as often as the other, because the server slows down while the tables grow. Three nodes share the
-//! connections that one node has: more at once than the server has processors for only wait for each other. The median of each is
-//! reported, with the partitions that each node held.
+//! connections that one node has, as an operator divides those of a server. The median of each is reported, with the partitions that
+//! each node held.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
