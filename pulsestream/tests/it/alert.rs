@@ -14,8 +14,9 @@ use pulsestream::core::ports::notifier::{DeliveryOutcome, DeliveryReport, Notifi
 use pulsestream::prelude::*;
 use tokio::sync::mpsc;
 
+/// Hands on what it is given, as long as somebody takes it.
 #[derive(Debug)]
-struct Forward(mpsc::UnboundedSender<Notification>);
+pub(crate) struct Forward(pub(crate) mpsc::UnboundedSender<Notification>);
 
 #[async_trait]
 impl Notifier for Forward {
@@ -28,7 +29,7 @@ impl Notifier for Forward {
     }
 
     async fn deliver(&self, notification: &Notification) -> DeliveryReport {
-        self.0.send(notification.clone()).unwrap();
+        let _ = self.0.send(notification.clone());
         DeliveryReport {
             outcome: DeliveryOutcome::Delivered,
             request: "forward".into(),

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use pulsestream::core::alerting::{
     Alert, AlertState, Channel, ChannelConfig, ChannelRef, PROCESSOR, Rule, RuleExpression,
 };
@@ -12,12 +11,13 @@ use pulsestream::core::env::{Clock, Env, SystemClock, SystemEntropy};
 use pulsestream::core::id::{ChannelId, RuleId};
 use pulsestream::core::ports::alert_store::AlertQuery;
 use pulsestream::core::ports::event_store::PARTITIONS;
-use pulsestream::core::ports::notifier::{DeliveryOutcome, DeliveryReport, Notification, Notifier};
+use pulsestream::core::ports::notifier::Notification;
 use pulsestream::core::time::Timestamp;
 use pulsestream::prelude::*;
 use pulsestream_testtools::eventually_async;
 use tokio::sync::mpsc;
 
+use crate::alert::Forward;
 use crate::server::{own_schema, servers};
 
 /// The system's clock, ahead by a fixed time.
@@ -31,31 +31,6 @@ impl Clock for Ahead {
 
     fn monotonic(&self) -> Duration {
         self.0.monotonic()
-    }
-}
-
-#[derive(Debug)]
-struct Forward(mpsc::UnboundedSender<Notification>);
-
-#[async_trait]
-impl Notifier for Forward {
-    fn kind(&self) -> &'static str {
-        "forward"
-    }
-
-    fn validate(&self, channel: &Channel) -> pulsestream::Result<()> {
-        channel.validate()
-    }
-
-    async fn deliver(&self, notification: &Notification) -> DeliveryReport {
-        let _ = self.0.send(notification.clone());
-        DeliveryReport {
-            outcome: DeliveryOutcome::Delivered,
-            request: "forward".into(),
-            response: None,
-            status_code: None,
-            latency: Duration::ZERO,
-        }
     }
 }
 
