@@ -88,7 +88,8 @@ impl Series {
         own.min(self.machine.deadline(rule.holds))
     }
 
-    /// Lets time pass up to and including `limit`.
+    /// Lets time pass up to and including `limit`, or up to the first moment that changes something: what follows from a change, such as
+    /// a cooldown, is to be known before time goes on.
     pub(super) fn run_to(&mut self, rule: &CompiledRule, limit: i64, out: &mut Vec<Change>) -> Fate {
         loop {
             let due = self.next_due(rule);
@@ -103,8 +104,8 @@ impl Series {
                 self.machine.pass(at, rule.holds, out);
             }
             self.fill_values(&mut out[first..]);
-            if fate == Fate::Gone {
-                return Fate::Gone;
+            if fate == Fate::Gone || out.len() > first {
+                return fate;
             }
         }
     }

@@ -258,14 +258,20 @@ impl Tracker {
 
     /// Lets time pass for one instance.
     pub(super) fn run(&mut self, slot: u32, to: i64, tenant: TenantId, out: &mut Vec<Transition>) -> Fate {
-        let Some(Some(series)) = self.series.get_mut(slot as usize) else { return Fate::Gone };
-        let mut changes = std::mem::take(&mut self.changes);
-        let fate = series.run_to(&self.compiled, to, &mut changes);
-        self.publish(slot, changes, tenant, out);
-        if fate == Fate::Gone {
-            self.remove(slot);
+        loop {
+            let Some(Some(series)) = self.series.get_mut(slot as usize) else { return Fate::Gone };
+            let mut changes = std::mem::take(&mut self.changes);
+            let fate = series.run_to(&self.compiled, to, &mut changes);
+            let is_over = changes.is_empty();
+            self.publish(slot, changes, tenant, out);
+            if fate == Fate::Gone {
+                self.remove(slot);
+                return fate;
+            }
+            if is_over {
+                return fate;
+            }
         }
-        fate
     }
 
     /// Takes the truth of a composite expression.

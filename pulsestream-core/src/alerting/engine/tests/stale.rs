@@ -65,6 +65,24 @@ fn a_group_that_comes_back_begins_another_episode() {
 }
 
 #[test]
+fn a_group_is_remembered_through_its_cooldown_whenever_its_events_arrive() {
+    let more = format!(r#"{BY_SERVICE},"for":"17s","evaluation_interval":"3s","cooldown":"5s""#);
+    let few = rule(1, &threshold("count", "9s", "<= 75"), &more);
+    // Fires at 65 and is stale at 66; the call at 68.7 comes within the cooldown. With its arrival time passes to 63.7, and then all of
+    // that happens at once, or to 65.4, in between.
+    let calls = [36.4, 41.7, 51.7].map(|time| event(time, "a", 1.0));
+    for arrival in [68.7, 70.4] {
+        let mut events = calls.to_vec();
+        events.push(received(event(68.7, "a", 1.0), arrival));
+        let shown = of_a(&few, &events, 200.0);
+        assert_eq!(
+            shown, "a@48:pending a@65:firing a@66:resolved(stale) a@69:pending a@81:resolved(stale)",
+            "arrived at {arrival}"
+        );
+    }
+}
+
+#[test]
 fn groups_that_compare_with_their_past_end_too() {
     let fall = r#"{"type":"change","quantity":"count","window":"1m","mode":"absolute","condition":{"op":"<=","value":-1}}"#;
     // a has six calls a minute, and fewer from 150 on, when the first call is missing.
