@@ -18,6 +18,7 @@ mod counts;
 mod credentials;
 mod dashboard;
 mod failure;
+mod host;
 mod idempotency;
 mod input;
 mod limits;
@@ -35,6 +36,7 @@ mod status;
 mod surface;
 mod telemetry;
 mod trace;
+mod unread;
 mod v1;
 mod v2;
 

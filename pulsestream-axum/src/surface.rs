@@ -17,7 +17,7 @@ use crate::access::OperationIndex;
 use crate::app::App;
 use crate::failure::Failure;
 use crate::trace::{self, REQUEST_ID, RequestId};
-use crate::{service, v1, v2};
+use crate::{host, service, unread, v1, v2};
 
 /// Which conventions a path follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +50,14 @@ pub(crate) async fn surface(State(app): State<App>, mut request: Request, next: 
         status = tracing::field::Empty,
     );
     request.extensions_mut().insert(id.clone());
+    let (request, unread) = unread::lend(request);
     let mut response = admitted(&app, request, next).instrument(span.clone()).await;
+    // A body that took too long is not waited for again.
+    if let Some(unread) = unread
+        && response.status() != StatusCode::REQUEST_TIMEOUT
+    {
+        unread.read_out(&app.settings().http).await;
+    }
     span.record("status", response.status().as_u16());
     if let Some(failure) = response.extensions_mut().remove::<Failure>() {
         span.in_scope(|| log(&failure));
@@ -77,6 +84,9 @@ pub(crate) async fn surface(State(app): State<App>, mut request: Request, next: 
 /// Serves a request unless there are too many, within the time it may take.
 async fn admitted(app: &App, request: Request, next: Next) -> Response {
     let _in_flight = app.telemetry.enter();
+    if let Err(failure) = host::check(&request) {
+        return failure.into_response();
+    }
     let _permit = if service::is_probe(request.uri().path()) {
         None
     } else {

@@ -1,4 +1,4 @@
-//! The listener: what it takes from strangers, byte by byte, and how it stops.
+//! The listener: what it takes from strangers, byte by byte.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,16 +13,16 @@ use tokio::task::JoinHandle;
 use crate::server::Server;
 
 /// A server on a real socket.
-struct Listening {
-    server: Server,
-    address: SocketAddr,
-    stop: oneshot::Sender<()>,
-    served: JoinHandle<Served>,
+pub(crate) struct Listening {
+    pub(crate) server: Server,
+    pub(crate) address: SocketAddr,
+    pub(crate) stop: oneshot::Sender<()>,
+    pub(crate) served: JoinHandle<Served>,
 }
 
 impl Listening {
     /// Listens with settings of the section `http`.
-    async fn start(http: &str) -> Self {
+    pub(crate) async fn start(http: &str) -> Self {
         let settings = format!(r#"{{"http": {http}}}"#);
         let server = Server::with_settings(&settings).await;
         let http = Settings::from_json(&settings).unwrap().http;
@@ -39,12 +39,12 @@ impl Listening {
         Self { server, address, stop, served }
     }
 
-    async fn connect(&self) -> TcpStream {
+    pub(crate) async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.address).await.unwrap()
     }
 
     /// Sends bytes and returns all that is answered until the server closes.
-    async fn exchange(&self, bytes: &[u8]) -> String {
+    pub(crate) async fn exchange(&self, bytes: &[u8]) -> String {
         let mut stream = self.connect().await;
         // The server may close before it has read everything.
         let _ = stream.write_all(bytes).await;
@@ -53,7 +53,7 @@ impl Listening {
 }
 
 /// Reads until the server closes, which it must do.
-async fn rest(stream: &mut TcpStream) -> String {
+pub(crate) async fn rest(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();
     let read = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut answer)).await;
     // A reset is a close too.
@@ -62,7 +62,7 @@ async fn rest(stream: &mut TcpStream) -> String {
 }
 
 /// Returns the statuses of all answers.
-fn statuses(answer: &str) -> Vec<u16> {
+pub(crate) fn statuses(answer: &str) -> Vec<u16> {
     let starts = answer.match_indices("HTTP/1.1 ");
     starts.map(|(at, start)| answer[at + start.len()..][..3].parse().unwrap()).collect()
 }
@@ -112,6 +112,28 @@ async fn requests_that_two_parsers_could_read_differently_are_refused() {
     ] {
         let answer = listening.exchange(bytes.as_bytes()).await;
         assert!(matches!(statuses(&answer)[..], [] | [400] | [505]), "{name}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_says_once_which_host_it_is_for() {
+    let listening = Listening::start("{}").await;
+    for (name, version, hosts, expected) in [
+        ("a name", "1.1", "Host: pulse.example\r\n", 200),
+        ("an address and a port", "1.1", "Host: [::1]:8600\r\n", 200),
+        ("an empty one", "1.1", "Host:\r\n", 200),
+        ("none", "1.1", "", 400),
+        ("two", "1.1", "Host: a\r\nHost: a\r\n", 400),
+        ("with a user", "1.1", "Host: user@pulse.example\r\n", 400),
+        ("with a path", "1.1", "Host: pulse.example/x\r\n", 400),
+        ("none, which HTTP/1.0 may", "1.0", "", 200),
+    ] {
+        let request = format!("GET /health HTTP/{version}\r\n{hosts}Connection: close\r\n\r\n");
+        let mut stream = listening.connect().await;
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let answer = rest(&mut stream).await;
+        let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
+        assert_eq!(status, Some(expected), "{name}: {answer}");
     }
 }
 
@@ -201,49 +223,4 @@ async fn one_connection_too_many_is_told_so() {
     }
     listening.stop.send(()).unwrap();
     assert!(listening.served.await.unwrap().refused >= 1);
-}
-
-#[tokio::test]
-async fn a_stop_finishes_what_is_under_way_and_takes_nothing_new() {
-    let listening = Listening::start(r#"{"drain_timeout": "10s"}"#).await;
-    let shop = listening.server.tenant("shop").await;
-    let key = shop.key.strip_prefix("key:").unwrap();
-    let event = r#"{"id": "under-way", "event_type": "x"}"#;
-    let head = format!(
-        "POST /api/v2/events HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n",
-        event.len()
-    );
-    let mut under_way = listening.connect().await;
-    under_way.write_all(head.as_bytes()).await.unwrap();
-    // The handler reads the body: the request is under way.
-    let mut interim = [0; 25];
-    under_way.read_exact(&mut interim).await.unwrap();
-    assert!(interim.starts_with(b"HTTP/1.1 100 "));
-    let idle = listening.connect().await;
-    listening.stop.send(()).unwrap();
-    while TcpStream::connect(listening.address).await.is_ok() {
-        tokio::task::yield_now().await;
-    }
-    under_way.write_all(event.as_bytes()).await.unwrap();
-    let answer = rest(&mut under_way).await;
-    assert_eq!(statuses(&answer), [200], "{answer}");
-    assert!(answer.contains("connection: close"), "{answer}");
-    assert_eq!(listening.served.await.unwrap(), Served { refused: 0, cut: 0 });
-    drop(idle);
-    let found = listening.server.call("GET", "/api/v2/events/under-way", &shop.key, None).await;
-    assert_eq!(found.status, 200);
-}
-
-#[tokio::test]
-async fn a_stop_does_not_wait_for_streams_that_have_no_end() {
-    let listening = Listening::start(r#"{"drain_timeout": "20ms"}"#).await;
-    let shop = listening.server.tenant("shop").await;
-    let key = shop.key.strip_prefix("key:").unwrap();
-    let mut stream = listening.connect().await;
-    let head = format!("GET /api/v2/events/stream HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\n\r\n");
-    stream.write_all(head.as_bytes()).await.unwrap();
-    assert!(stream.read(&mut [0; 12]).await.unwrap() > 0);
-    listening.stop.send(()).unwrap();
-    assert_eq!(listening.served.await.unwrap(), Served { refused: 0, cut: 1 });
-    rest(&mut stream).await;
 }

@@ -1,6 +1,7 @@
 //! Tests of the HTTP interface over the memory backend.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod answered;
 mod asvs;
 mod contract;
 mod dashboard;

@@ -25,7 +25,10 @@ impl Log {
             .with_ansi(false)
             .with_writer(log.clone())
             .finish();
-        (log, tracing::subscriber::set_default(subscriber))
+        let guard = tracing::subscriber::set_default(subscriber);
+        // A place that another test met first, at this very moment, may have found nobody who listens.
+        tracing::callsite::rebuild_interest_cache();
+        (log, guard)
     }
 
     fn text(&self) -> String {
