@@ -25,6 +25,24 @@ impl Text {
     }
 }
 
+/// Returns whether two byte strings are equal. Those of up to 64 bytes are compared word by word: comparing slices calls a function,
+/// which takes longer than the comparison of a name or an id.
+#[inline]
+pub fn same(left: &[u8], right: &[u8]) -> bool {
+    if left.len() != right.len() || left.len() > 64 {
+        return left == right;
+    }
+    if let (Some(left_end), Some(right_end)) = (left.last_chunk::<8>(), right.last_chunk::<8>()) {
+        let (left, right) = (left.as_chunks::<8>().0, right.as_chunks::<8>().0);
+        let words = left.iter().zip(right);
+        return words.fold(left_end == right_end, |same, (left, right)| same & (left == right));
+    }
+    if let (Some(left_end), Some(right_end)) = (left.last_chunk::<4>(), right.last_chunk::<4>()) {
+        return left_end == right_end && left.first_chunk::<4>() == right.first_chunk::<4>();
+    }
+    left.iter().zip(right).all(|(left, right)| left == right)
+}
+
 impl Deref for Text {
     type Target = str;
 
@@ -87,5 +105,24 @@ impl fmt::Debug for Text {
 impl fmt::Display for Text {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::same;
+
+    #[test]
+    fn texts_of_every_length_are_compared_at_every_byte() {
+        for length in 0..=70_u8 {
+            let text: Vec<u8> = (0..length).map(|index| b'a' + index % 7).collect();
+            assert!(same(&text, &text.clone()));
+            assert!(!same(&text, &[&text, b"a".as_slice()].concat()));
+            for at in 0..text.len() {
+                let mut other = text.clone();
+                other[at] ^= 1;
+                assert!(!same(&text, &other) && !same(&other, &text), "length {length}, byte {at}");
+            }
+        }
     }
 }

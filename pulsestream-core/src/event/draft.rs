@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use super::json::{Kind, Normaliser, Reader, Step};
 use super::new_ids::NewIds;
-use super::schema::{Dialect, Field, Section};
+use super::schema::{Dialect, Field, KeyOrder, Section};
 use super::{Context, ErrorDetails, Event, EventRules, JsonObject, Metrics, Severity, Source, nearest_of};
 use crate::error::{Error, FieldError, Result};
 use crate::id::EventId;
@@ -36,13 +36,13 @@ impl Draft {
     pub(super) fn read(
         reader: &mut Reader<'_>,
         normaliser: &mut Normaliser,
+        order: &mut KeyOrder,
         rules: &EventRules,
     ) -> Step<Self> {
         let mut draft = Self::default();
         match reader.kind()? {
-            Kind::Object => {
-                Reading { draft: &mut draft, normaliser, rules, seen: 0 }.section(reader, Section::Event)?
-            }
+            Kind::Object => Reading { draft: &mut draft, normaliser, order, rules, seen: 0 }
+                .section(reader, Section::Event)?,
             other => {
                 reader.refuse(
                     "wrong_type",
@@ -96,7 +96,7 @@ impl Draft {
             payload: self.payload,
             metadata: self.metadata,
         };
-        for mut error in rules.check(&event, now) {
+        for mut error in rules.check_read(&event, now) {
             if named_otherwise && error.pointer == Field::Timestamp.pointer(dialect) {
                 error.pointer = Field::EventTimestamp.pointer(dialect).to_owned();
             }
@@ -153,6 +153,7 @@ fn wrong_type(reader: &mut Reader<'_>, normaliser: &mut Normaliser, expected: &'
 struct Reading<'d> {
     draft: &'d mut Draft,
     normaliser: &'d mut Normaliser,
+    order: &'d mut KeyOrder,
     rules: &'d EventRules,
     /// One bit for each field that was there.
     seen: u64,
@@ -164,10 +165,10 @@ impl Reading<'_> {
         if !reader.enter()? {
             return Ok(());
         }
-        let mut expected = 0;
+        let mut place = 0;
         while let Some(key) = reader.next_key()? {
             let key = key.decode();
-            match section.field(dialect, &key, &mut expected) {
+            match section.field(dialect, &key, &mut place, self.order) {
                 Some(field) => {
                     let bit = 1 << field as u32;
                     if self.seen & bit != 0 {

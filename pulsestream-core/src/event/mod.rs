@@ -13,7 +13,7 @@ mod value;
 
 pub use json::{JsonObject, JsonRef, MAX_DEPTH, MAX_KEYS};
 pub use model::{Context, ErrorDetails, Event, Metrics, Severity, Source, Tags};
-pub use parse::{BatchForm, EventParser, ParsedBatch};
+pub use parse::{BatchForm, EventParser, ParsedBatch, ParsedEvents};
 pub use path::nearest_of;
 pub use path::{FieldPath, FieldType};
 pub use schema::{Dialect, V1_EVENT_TYPES};

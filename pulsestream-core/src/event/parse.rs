@@ -1,10 +1,12 @@
 //! Reads events from JSON bytes, in one pass and with every error at once.
 
 use std::borrow::Cow;
+use std::ops::Deref;
 
 use super::draft::Draft;
 use super::json::{Kind, Normaliser, Reader, Step, Stop, utf8};
 use super::new_ids::NewIds;
+use super::schema::KeyOrder;
 use super::{Dialect, Event, EventRules};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, FieldError, Result};
@@ -36,11 +38,48 @@ pub enum BatchForm {
 #[derive(Debug, Default)]
 pub struct ParsedBatch {
     /// One outcome for each event, in the order of the body; pointers are relative to the event.
-    pub events: Vec<Result<Event, Vec<FieldError>>>,
+    pub events: ParsedEvents,
     /// The client's name for the batch, from an envelope.
     pub batch_id: Option<Text>,
     /// The application that sent it, from an envelope.
     pub source_application: Option<Text>,
+}
+
+/// What became of the events of one body: each is valid, or has all its errors. Read them as a slice.
+#[derive(Debug, Default)]
+pub struct ParsedEvents {
+    outcomes: Vec<Result<Event, Vec<FieldError>>>,
+    /// What each event met; `None` where nothing was read.
+    rules: Option<EventRules>,
+}
+
+impl ParsedEvents {
+    /// Returns whether every event that is valid here meets these rules.
+    pub(crate) fn meets(&self, rules: &EventRules) -> bool {
+        self.rules.as_ref() == Some(rules)
+    }
+
+    /// Returns the outcomes.
+    pub fn into_inner(self) -> Vec<Result<Event, Vec<FieldError>>> {
+        self.outcomes
+    }
+}
+
+impl Deref for ParsedEvents {
+    type Target = [Result<Event, Vec<FieldError>>];
+
+    fn deref(&self) -> &Self::Target {
+        &self.outcomes
+    }
+}
+
+impl IntoIterator for ParsedEvents {
+    type Item = Result<Event, Vec<FieldError>>;
+    type IntoIter = std::vec::IntoIter<Self::Item>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.outcomes.into_iter()
+    }
 }
 
 /// Reads events of one dialect; keeps its buffers from one call to the next.
@@ -52,6 +91,7 @@ pub struct EventParser {
     rules: EventRules,
     max_batch_events: usize,
     normaliser: Normaliser,
+    order: KeyOrder,
     ids: NewIds,
 }
 
@@ -64,6 +104,7 @@ impl EventParser {
             rules,
             max_batch_events,
             normaliser: Normaliser::default(),
+            order: KeyOrder::default(),
         }
     }
 
@@ -121,7 +162,9 @@ impl EventParser {
         form: BatchForm,
         id: Option<IdOfPlace<'_>>,
     ) -> Result<ParsedBatch> {
-        let mut reading = Reading { batch: ParsedBatch::default(), error_bytes: 0, now: self.env.now(), id };
+        let mut batch = ParsedBatch::default();
+        batch.events.rules = Some(self.rules.clone());
+        let mut reading = Reading { batch, error_bytes: 0, now: self.env.now(), id };
         if form == BatchForm::Lines {
             for line in body.split(|byte| *byte == b'\n') {
                 if !line.trim_ascii().is_empty() {
@@ -146,7 +189,7 @@ impl EventParser {
             (Ok(()), refusals) if refusals.is_empty() => {}
             (_, refusals) => return Err(Error::invalid_fields("batch.parse", refusals)),
         }
-        body.refuse_faults(&spans, &mut reading.batch.events)?;
+        body.refuse_faults(&spans, &mut reading.batch.events.outcomes)?;
         Ok(reading.batch)
     }
 
@@ -166,7 +209,7 @@ impl EventParser {
     }
 
     fn document(&mut self, reader: &mut Reader<'_>) -> Step<Draft> {
-        Draft::read(reader, &mut self.normaliser, &self.rules)
+        Draft::read(reader, &mut self.normaliser, &mut self.order, &self.rules)
     }
 
     fn finish(
@@ -218,7 +261,7 @@ impl EventParser {
             if let [(first, after)] = spans[..] {
                 // The others are probably about as long.
                 let guess = (reader.left() / (after - first).max(1)).min(self.max_batch_events);
-                reading.batch.events.reserve(guess);
+                reading.batch.events.outcomes.reserve(guess);
                 spans.reserve(guess);
             }
         }
@@ -313,7 +356,7 @@ impl Reading<'_> {
                 |field: &FieldError| size_of::<FieldError>() + field.pointer.len() + field.message.len();
             self.error_bytes += fields.iter().map(bytes).sum::<usize>();
         }
-        self.batch.events.push(outcome);
+        self.batch.events.outcomes.push(outcome);
     }
 }
 

@@ -1,5 +1,7 @@
 //! The fields of an event as they are spelled and limited on the wire.
 
+use crate::text::same;
+
 /// Which spelling and which limits an event follows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Dialect {
@@ -156,17 +158,48 @@ impl Section {
         self.fields().iter().copied().filter(is_known)
     }
 
-    /// Returns the field with this key. The search begins at `expected`, which is left at the place after the field: most clients
-    /// send fields in the order of the documentation, and then the first comparison succeeds.
+    /// Returns the field with this key, which comes after the one at `place`: 0 is the start of the object. Most clients send the
+    /// same fields in the same order every time, and then the first comparison succeeds.
     #[inline]
-    pub(super) fn field(self, dialect: Dialect, key: &str, expected: &mut usize) -> Option<Field> {
-        let fields = self.fields();
+    pub(super) fn field(
+        self,
+        dialect: Dialect,
+        key: &str,
+        place: &mut usize,
+        order: &mut KeyOrder,
+    ) -> Option<Field> {
         let names = self.names(dialect);
-        let place = match names.get(*expected) {
-            Some(name) if *name == key => *expected,
-            _ => names.iter().position(|name| *name == key)?,
-        };
-        *expected = place + 1;
-        (dialect == Dialect::V1 || fields[place] != Field::EventTimestamp).then_some(fields[place])
+        let is_key = |name: &&&str| same(name.as_bytes(), key.as_bytes());
+        let guess = &mut order.0[self as usize][*place];
+        if names.get(usize::from(*guess)).filter(is_key).is_none() {
+            let found = names.iter().position(|name| is_key(&name))?;
+            *guess = u8::try_from(found).ok()?;
+        }
+        let field = self.fields()[usize::from(*guess)];
+        *place = usize::from(*guess) + 1;
+        (dialect == Dialect::V1 || field != Field::EventTimestamp).then_some(field)
     }
 }
+
+/// The most fields of one object.
+const MAX_FIELDS: usize = 13;
+
+/// Which field of each object came after which, the last time.
+#[derive(Debug)]
+pub(super) struct KeyOrder([[u8; MAX_FIELDS + 1]; 5]);
+
+impl Default for KeyOrder {
+    /// The order of the documentation.
+    fn default() -> Self {
+        Self([std::array::from_fn(|place| u8::try_from(place).unwrap_or_default()); 5])
+    }
+}
+
+const _: () = {
+    let sections = [Section::Event, Section::Source, Section::Context, Section::Metrics, Section::Error];
+    let mut index = 0;
+    while index < sections.len() {
+        assert!(sections[index] as usize == index && sections[index].fields().len() <= MAX_FIELDS);
+        index += 1;
+    }
+};

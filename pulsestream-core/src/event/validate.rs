@@ -38,7 +38,16 @@ pub struct EventRules {
 impl EventRules {
     /// Checks everything about an event and returns all that is wrong with it.
     pub fn check(&self, event: &Event, now: Timestamp) -> Vec<FieldError> {
-        let mut check = Check { rules: self, errors: Vec::new() };
+        self.check_all(event, now, true)
+    }
+
+    /// Does the same for an event that was read from JSON, whose strings hold no NUL: the reader refuses them.
+    pub(super) fn check_read(&self, event: &Event, now: Timestamp) -> Vec<FieldError> {
+        self.check_all(event, now, false)
+    }
+
+    fn check_all(&self, event: &Event, now: Timestamp, may_hold_nul: bool) -> Vec<FieldError> {
+        let mut check = Check { rules: self, may_hold_nul, errors: Vec::new() };
         check.id_and_type(event);
         check.timestamp(event.timestamp, now);
         check.texts(event);
@@ -52,6 +61,7 @@ impl EventRules {
 
 struct Check<'r> {
     rules: &'r EventRules,
+    may_hold_nul: bool,
     errors: Vec<FieldError>,
 }
 
@@ -141,7 +151,7 @@ impl Check<'_> {
         if !has_length(text, length) {
             self.refuse(field, "length", length_message(length));
         }
-        if holds_nul(text) {
+        if self.may_hold_nul && holds_nul(text) {
             self.refuse(field, "nul_character", "must not hold the NUL character");
         }
     }
@@ -160,7 +170,7 @@ impl Check<'_> {
                 if !has_length(text, length) {
                     self.refuse_tag(name, "length", format!("its {part} {}", length_message(length)));
                 }
-                if holds_nul(text) {
+                if self.may_hold_nul && holds_nul(text) {
                     self.refuse_tag(
                         name,
                         "nul_character",

@@ -9,7 +9,7 @@ use super::queue::{QueueDrain, enqueue, refusal_of, stored_already};
 use super::quota::Quota;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, FieldError, Result, Retry};
-use crate::event::{Dialect, Event, EventParser, event_bytes};
+use crate::event::{Dialect, Event, EventParser, ParsedEvents, event_bytes};
 use crate::id::{EventId, TenantId};
 use crate::ports::event_store::{AppendOptions, AppendOutcome, Durability, EventStore};
 use crate::ports::ingest_queue::IngestQueue;
@@ -167,6 +167,33 @@ impl IngestService {
         events: Vec<Result<Event, Vec<FieldError>>>,
         options: IngestOptions,
     ) -> Result<Vec<Result<Accepted>>> {
+        self.ingest_all(tenant, events, true, options).await
+    }
+
+    /// Accepts what a parser of this service has read, as [`Self::ingest_batch`] does, without checking it once more.
+    ///
+    /// # Errors
+    /// As for [`Self::ingest_batch`].
+    ///
+    /// # Cancel safety
+    /// As for [`Self::ingest_batch`].
+    pub async fn ingest_parsed(
+        &self,
+        tenant: TenantId,
+        events: ParsedEvents,
+        options: IngestOptions,
+    ) -> Result<Vec<Result<Accepted>>> {
+        let checks = !events.meets(&self.settings.rules(options.dialect));
+        self.ingest_all(tenant, events.into_inner(), checks, options).await
+    }
+
+    async fn ingest_all(
+        &self,
+        tenant: TenantId,
+        events: Vec<Result<Event, Vec<FieldError>>>,
+        checks: bool,
+        options: IngestOptions,
+    ) -> Result<Vec<Result<Accepted>>> {
         let submitted = events.len();
         let max_events = self.settings.batch_limit(options.dialect);
         if submitted > max_events {
@@ -176,17 +203,23 @@ impl IngestService {
             return Err(self.refuse(tenant, Refusal::TooLarge, submitted, error));
         }
         let (rules, now) = (self.settings.rules(options.dialect), self.env.now());
-        let mut batch = Batch::of(events, |event| rules.check(event, now));
-        let invalid = submitted - batch.valid.len();
+        let check = |event: &Event| if checks { rules.check(event, now) } else { Vec::new() };
+        let (valid, mut outcomes) = divide(events, check);
+        let invalid = submitted - valid.len();
         if invalid > 0 {
             self.count_refused(tenant, Refusal::Invalid, invalid);
         }
-        if !batch.valid.is_empty() {
-            let valid = std::mem::take(&mut batch.valid);
+        if !valid.is_empty() {
             let stored = self.store_valid(tenant, valid, options).await?;
-            batch.fill(stored);
+            if outcomes.is_empty() {
+                return Ok(stored);
+            }
+            let open = outcomes.iter_mut().filter(|outcome| outcome.is_none());
+            for (place, outcome) in open.zip(stored) {
+                *place = Some(outcome);
+            }
         }
-        Ok(batch.into_outcomes())
+        Ok(outcomes.into_iter().flatten().collect())
     }
 
     /// Applies the limits and appends.
@@ -379,44 +412,23 @@ fn alike(error: &Error) -> Error {
     Error::new(error.kind(), error.operation(), error.message().to_owned()).with_retry(error.retry())
 }
 
-/// The valid events of a batch, and the outcomes of the others in their places.
-struct Batch {
-    valid: Vec<Event>,
-    outcomes: Vec<Option<Result<Accepted>>>,
-}
-
-impl Batch {
-    fn of(
-        events: Vec<Result<Event, Vec<FieldError>>>,
-        mut check: impl FnMut(&Event) -> Vec<FieldError>,
-    ) -> Self {
-        let mut batch =
-            Self { valid: Vec::with_capacity(events.len()), outcomes: Vec::with_capacity(events.len()) };
-        for event in events {
-            let checked = event.and_then(|event| {
-                let errors = check(&event);
-                if errors.is_empty() { Ok(event) } else { Err(errors) }
-            });
-            match checked {
-                Ok(event) => {
-                    batch.valid.push(event);
-                    batch.outcomes.push(None);
-                }
-                Err(fields) => batch.outcomes.push(Some(Err(Error::invalid_fields("ingest", fields)))),
-            }
-        }
-        batch
-    }
-
-    /// Puts the outcomes of the valid events in their places.
-    fn fill(&mut self, stored: Vec<Result<Accepted>>) {
-        let open = self.outcomes.iter_mut().filter(|outcome| outcome.is_none());
-        for (place, outcome) in open.zip(stored) {
-            *place = Some(outcome);
+/// Returns the valid events of a batch, and the outcomes of the others in their places: none at all where every event is valid.
+fn divide(
+    mut events: Vec<Result<Event, Vec<FieldError>>>,
+    check: impl Fn(&Event) -> Vec<FieldError>,
+) -> (Vec<Event>, Vec<Option<Result<Accepted>>>) {
+    for event in &mut events {
+        let errors = event.as_ref().map_or_else(|_| Vec::new(), &check);
+        if !errors.is_empty() {
+            *event = Err(errors);
         }
     }
-
-    fn into_outcomes(self) -> Vec<Result<Accepted>> {
-        self.outcomes.into_iter().flatten().collect()
+    let mut outcomes = Vec::new();
+    if events.iter().any(Result::is_err) {
+        let refusal =
+            |fields: &mut Vec<FieldError>| Err(Error::invalid_fields("ingest", std::mem::take(fields)));
+        outcomes = events.iter_mut().map(|event| event.as_mut().err().map(refusal)).collect();
     }
+    // Within the same memory.
+    (events.into_iter().filter_map(Result::ok).collect(), outcomes)
 }

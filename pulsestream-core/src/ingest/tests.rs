@@ -182,7 +182,8 @@ async fn an_event_is_stored_once_and_its_repetition_is_no_error() {
 async fn refused_events_keep_their_places_and_do_not_affect_others() {
     let fixture = fixture(|_| {});
     let body = br#"[{"id":"a","event_type":"x"},{"id":"b"},{"id":"c","event_type":"x"},{"id":"a","event_type":"x"}]"#;
-    let mut events = fixture.service.parser(Dialect::Strict).batch(body, BatchForm::Array).unwrap().events;
+    let mut events =
+        fixture.service.parser(Dialect::Strict).batch(body, BatchForm::Array).unwrap().events.into_inner();
     let mut late = fixture.event("d");
     late.metrics.status_code = Some(99);
     events.insert(0, Ok(late));
@@ -204,6 +205,26 @@ async fn refused_events_keep_their_places_and_do_not_affect_others() {
     let counts = fixture.service.counts();
     assert_eq!((counts.stored, counts.duplicates), (1, 1));
     assert_eq!((fixture.refused(Refusal::Invalid), fixture.refused(Refusal::RefusedByStore)), (2, 1));
+}
+
+#[tokio::test]
+async fn what_was_read_by_other_rules_is_checked_again() {
+    let body = br#"[{"id":"a","event_type":"x","payload":{"k":"0123456789"}},{"id":"b"}]"#;
+    let told = |outcomes: Vec<Result<Accepted>>| -> Vec<String> {
+        let pointer = |error: crate::Error| error.fields()[0].pointer.clone();
+        outcomes.into_iter().map(|one| one.map_or_else(pointer, |accepted| accepted.id.to_string())).collect()
+    };
+    let generous = fixture(|_| {});
+    let read = || generous.service.parser(Dialect::Strict).batch(body, BatchForm::Array).unwrap().events;
+    let outcomes = generous.service.ingest_parsed(TENANT, read(), IngestOptions::default()).await.unwrap();
+    assert_eq!(told(outcomes), ["a", "/event_type"]);
+    let strict = fixture(|settings| settings.max_payload_bytes = 10);
+    let outcomes = strict.service.ingest_parsed(TENANT, read(), IngestOptions::default()).await.unwrap();
+    assert_eq!(told(outcomes), ["/payload", "/event_type"]);
+    let options = IngestOptions { dialect: Dialect::V1, ..IngestOptions::default() };
+    let outcomes = generous.service.ingest_parsed(OTHER, read(), options).await.unwrap();
+    assert_eq!(told(outcomes), ["/event_type", "/event_type"]);
+    assert!(!strict.stored("a").await);
 }
 
 #[tokio::test]

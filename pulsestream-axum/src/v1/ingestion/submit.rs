@@ -333,7 +333,7 @@ pub(super) async fn batch(
             None => EventId::from_u128(app.ps.env().uuid_v7()?).to_string(),
         };
         let ids = parsed.events.iter().map(|event| Some(event.as_ref().ok()?.id.clone())).collect();
-        let outcomes = ingest.ingest_batch(tenant, parsed.events, options).await?;
+        let outcomes = ingest.ingest_parsed(tenant, parsed.events, options).await?;
         Ok(BatchAnswer::new(batch_id, ids, outcomes, app.ps.env().now()))
     };
     idempotency::once(&app, tenant, key, &body, StatusCode::OK, work).await

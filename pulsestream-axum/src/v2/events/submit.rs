@@ -218,7 +218,7 @@ async fn many(
         return Err(Failure::invalid_body(vec![field]));
     }
     let ids = parsed.events.iter().map(|event| Some(event.as_ref().ok()?.id.clone())).collect();
-    Ok(Outcomes::new(ids, ingest.ingest_batch(tenant, parsed.events, options(limits)).await?))
+    Ok(Outcomes::new(ids, ingest.ingest_parsed(tenant, parsed.events, options(limits)).await?))
 }
 
 async fn one(

@@ -398,6 +398,21 @@ fn a_batch_of_errors_stays_small() {
 }
 
 #[test]
+fn the_order_of_keys_may_change_from_event_to_event() {
+    let mut parser = EventParser::new(Env::manual(NOW, 1).0, rules(Dialect::Strict), 10);
+    let ordered = r#"{"id":"a","event_type":"x","title":"t","source":{"service":"s","method":"GET"}}"#;
+    let turned = r#"{"source":{"method":"GET","service":"s"},"title":"t","event_type":"x","id":"a"}"#;
+    let expected = parser.event(ordered.as_bytes()).unwrap();
+    for text in [turned, turned, ordered, turned, ordered, ordered] {
+        assert_eq!(parser.event(text.as_bytes()).unwrap(), expected);
+    }
+    for text in [r#"{"id":"a","event_type":"x","id":"b"}"#, r#"{"source":{"service":"s","service":"s"}}"#] {
+        let error = parser.event(text.as_bytes()).unwrap_err();
+        assert!(error.fields().iter().any(|field| field.code == "duplicate_key"), "{error}");
+    }
+}
+
+#[test]
 fn envelopes_carry_labels() {
     let body = format!(r#"{{"batch_id":"b1","extra":[1],"events":[{}],"source_application":"app"}}"#, v1(""));
     let batch = parser(Dialect::V1).batch(body.as_bytes(), BatchForm::Envelope).unwrap();
