@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use pulsestream_core::event::{Severity, ValueRef};
+use pulsestream_core::text::same;
 
 use crate::hash::FastHash;
 
@@ -142,6 +143,9 @@ impl DictColumn {
     }
 }
 
+/// Rows that are looked up together.
+const LOT_ROWS: usize = 64;
+
 /// A place of the table of a dictionary: half of the hash, so that other values are told apart without reading them, and the code, 0
 /// where the place is free.
 #[derive(Debug, Clone, Copy, Default)]
@@ -176,6 +180,43 @@ impl DictBuilder {
     /// Returns the number of different values.
     pub(crate) fn distinct(&self) -> usize {
         self.dictionary.ends.len()
+    }
+
+    /// Adds rows with a text or without.
+    ///
+    /// A lot after the other: first where each looks, then what stands there, so that reads of memory do not wait for each other.
+    #[allow(clippy::cast_possible_truncation, reason = "half of a hash is enough")]
+    pub(crate) fn push_texts<'a>(&mut self, texts: impl Iterator<Item = Option<&'a [u8]>>) {
+        let mut hashes = [0; LOT_ROWS];
+        let mut guesses = [0; LOT_ROWS];
+        let mut lot: [Option<&[u8]>; LOT_ROWS] = [None; LOT_ROWS];
+        let mut texts = texts.fuse();
+        loop {
+            let mut rows = 0;
+            for text in texts.by_ref().take(LOT_ROWS) {
+                lot[rows] = text;
+                hashes[rows] = text.map_or(0, |text| self.hasher.of(Kind::Text as u8, text) as u32);
+                rows += 1;
+            }
+            if rows == 0 {
+                return;
+            }
+            self.make_room(rows);
+            let mask = self.slots.len() - 1;
+            for row in 0..rows {
+                let Slot { hash, code } = self.slots[hashes[row] as usize & mask];
+                guesses[row] = if hash == hashes[row] { code } else { 0 };
+            }
+            for row in 0..rows {
+                let code = match (lot[row], guesses[row]) {
+                    (None, _) => 0,
+                    (Some(text), 0) => self.find_or_add(Kind::Text, text, hashes[row]),
+                    (Some(text), code) if self.is_entry(code, Kind::Text, text) => code,
+                    (Some(text), _) => self.find_or_add(Kind::Text, text, hashes[row]),
+                };
+                self.codes.push(code);
+            }
+        }
     }
 
     /// Adds a row with a text or without.
@@ -230,22 +271,30 @@ impl DictBuilder {
     #[allow(clippy::cast_possible_truncation, reason = "a column has fewer than 2^32 rows and bytes")]
     pub(crate) fn code(&mut self, kind: Kind, bytes: &[u8]) -> u32 {
         // Neighbours are often equal.
-        if self.dictionary.entry(self.last) == Some((kind as u8, bytes)) {
+        if self.is_entry(self.last, kind, bytes) {
             return self.last;
         }
-        if self.slots.len() < (self.distinct() + 1) * 2 {
-            self.grow();
-        }
-        let mask = self.slots.len() - 1;
+        self.make_room(1);
         let hash = self.hasher.of(kind as u8, bytes) as u32;
+        self.last = self.find_or_add(kind, bytes, hash);
+        self.last
+    }
+
+    fn is_entry(&self, code: u32, kind: Kind, bytes: &[u8]) -> bool {
+        self.dictionary.entry(code).is_some_and(|(known, entry)| known == kind as u8 && same(entry, bytes))
+    }
+
+    /// Returns the code of a value whose hash is known; there must be room for a new one.
+    #[allow(clippy::cast_possible_truncation, reason = "a column has fewer than 2^32 rows and bytes")]
+    fn find_or_add(&mut self, kind: Kind, bytes: &[u8], hash: u32) -> u32 {
+        let mask = self.slots.len() - 1;
         let mut slot = hash as usize & mask;
         loop {
             let Slot { hash: found, code } = self.slots[slot];
             if code == 0 {
                 break;
             }
-            if found == hash && self.dictionary.entry(code) == Some((kind as u8, bytes)) {
-                self.last = code;
+            if found == hash && self.is_entry(code, kind, bytes) {
                 return code;
             }
             slot = (slot + 1) & mask;
@@ -256,12 +305,16 @@ impl DictBuilder {
         self.dictionary.ends.push(self.dictionary.bytes.len() as u32);
         let code = self.dictionary.ends.len() as u32;
         self.slots[slot] = Slot { hash, code };
-        self.last = code;
         code
     }
 
-    fn grow(&mut self) {
-        let size = (self.slots.len() * 2).max(64);
+    /// Makes room for new values: at most half of the slots are taken.
+    fn make_room(&mut self, values: usize) {
+        let needed = (self.distinct() + values) * 2;
+        if self.slots.len() >= needed {
+            return;
+        }
+        let size = needed.next_power_of_two().max(64);
         let old = std::mem::replace(&mut self.slots, vec![Slot::default(); size]);
         for taken in old.into_iter().filter(|slot| slot.code != 0) {
             let mut slot = taken.hash as usize & (size - 1);

@@ -25,10 +25,22 @@ impl FastHash {
         for word in words {
             state = self.fold(state ^ u64::from_le_bytes(*word));
         }
-        let mut last = [0; 8];
-        last[..rest.len()].copy_from_slice(rest);
+        // The length is in the state already, so that bytes may be taken twice and nothing need be copied.
+        let last = match (bytes.last_chunk::<8>(), rest.first_chunk::<4>(), rest.last_chunk::<4>()) {
+            (Some(last), ..) => u64::from_le_bytes(*last),
+            (None, Some(first), Some(last)) => {
+                u64::from(u32::from_le_bytes(*first)) << 32 | u64::from(u32::from_le_bytes(*last))
+            }
+            _ => match rest {
+                [first, .., last] => {
+                    u64::from(*first) << 16 | u64::from(rest[rest.len() / 2]) << 8 | u64::from(*last)
+                }
+                [only] => u64::from(*only),
+                [] => 0,
+            },
+        };
         // Twice, so that the low bits, which choose the slot, depend on every bit.
-        self.fold(self.fold(state ^ u64::from_le_bytes(last)).rotate_left(32))
+        self.fold(self.fold(state ^ last).rotate_left(32))
     }
 
     #[allow(clippy::cast_possible_truncation, reason = "both halves of the product are used")]
@@ -68,6 +80,20 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+
+    #[test]
+    fn values_of_every_length_are_told_apart_at_every_byte() {
+        let hash = FastHash::default();
+        for length in 0..=70 {
+            let value: Vec<u8> = (0..length).map(|index| b'a' + index % 7).collect();
+            let mut hashes = HashSet::from([hash.of(0, &value)]);
+            for at in 0..value.len() {
+                let mut other = value.clone();
+                other[at] ^= 1;
+                assert!(hashes.insert(hash.of(0, &other)), "length {length}, byte {at}");
+            }
+        }
+    }
 
     #[test]
     fn numbered_values_spread_over_the_slots() {

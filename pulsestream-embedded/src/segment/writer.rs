@@ -114,9 +114,7 @@ impl SegmentWriter {
             self.shredder.push(tags, payload, metadata);
         }
         for (field, column) in TextField::ALL.into_iter().zip(&mut self.texts) {
-            for Row { record, .. } in rows {
-                column.push(field, record.texts[field.index()], &mut self.out)?;
-            }
+            column.push_all(field, rows.iter().map(|row| row.record.texts[field.index()]), &mut self.out)?;
         }
         Ok(())
     }
