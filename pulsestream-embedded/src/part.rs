@@ -63,8 +63,17 @@ pub(crate) trait Rows: fmt::Debug + Send + Sync {
     /// Starts to read ids row by row.
     fn ids<'a>(&'a self, cache: &'a Cache) -> FaultResult<Box<dyn Texts + 'a>>;
 
-    /// Starts to read whole rows.
+    /// Starts to read whole rows, many of them: their columns are held meanwhile.
     fn records<'a>(&'a self, cache: &'a Cache) -> FaultResult<Box<dyn Records + 'a>>;
+
+    /// Reads a few whole rows one column after the other, so that no more than one is held beside the cache. Hands over each with its
+    /// place among `rows`.
+    fn gather(
+        &self,
+        rows: &[usize],
+        cache: &Cache,
+        visit: &mut dyn FnMut(usize, &Record<'_>) -> FaultResult<()>,
+    ) -> FaultResult<()>;
 }
 
 /// Reads texts row by row.

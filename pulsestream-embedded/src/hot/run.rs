@@ -164,9 +164,7 @@ impl Rows for Run {
 
     fn load_dict(&self, field: TextField) -> FaultResult<Option<DictColumn>> {
         let mut builder = DictBuilder::with_rows(self.rows());
-        for row in 0..self.rows() {
-            builder.push_text(self.record(row).texts[field.index()]);
-        }
+        builder.push_texts((0..self.rows()).map(|row| self.record(row).texts[field.index()]));
         Ok(Some(builder.finish()))
     }
 
@@ -184,6 +182,15 @@ impl Rows for Run {
 
     fn records<'a>(&'a self, _cache: &'a Cache) -> FaultResult<Box<dyn Records + 'a>> {
         Ok(Box::new(RunRecords(self)))
+    }
+
+    fn gather(
+        &self,
+        rows: &[usize],
+        _cache: &Cache,
+        visit: &mut dyn FnMut(usize, &Record<'_>) -> FaultResult<()>,
+    ) -> FaultResult<()> {
+        rows.iter().enumerate().try_for_each(|(place, row)| visit(place, &self.record(*row)))
     }
 }
 

@@ -389,7 +389,7 @@ fn read_id(part: &Part, row: usize) -> FaultResult<Vec<u8>> {
 /// `Corrupt` when the row is no event, and those of reading.
 fn read_event(part: &Part, row: usize) -> FaultResult<Event> {
     let mut found = None;
-    part.rows.records(&part.cache)?.visit(row, &mut |record| {
+    part.rows.gather(&[row], &part.cache, &mut |_, record| {
         found = record.to_event();
         Ok(())
     })?;
@@ -436,22 +436,26 @@ pub(crate) fn find(
     Ok(FindPage { events, next, total })
 }
 
-/// Reads the events of matches, each part opened once.
+/// Rows of a part that are read together, so that what is copied of them stays small beside a page.
+const ROWS_TOGETHER: usize = 256;
+
+/// Reads the events of matches, those of a part together.
 fn read_events(search: &Search, found: &[Found]) -> FaultResult<Vec<Event>> {
     let placeholder = || Fault::corrupt("segment", 0, "a row is no event");
     let mut events: Vec<Option<Event>> = vec![None; found.len()];
     for source in 0..search.sources.len() {
-        let mut mine = found.iter().enumerate().filter(|(_, one)| one.source == source).peekable();
-        if mine.peek().is_none() {
-            continue;
-        }
+        let (places, rows): (Vec<usize>, Vec<usize>) = found
+            .iter()
+            .enumerate()
+            .filter(|(_, one)| one.source == source)
+            .map(|(place, one)| (place, one.row))
+            .unzip();
         let part = search.part(source);
-        let mut records = part.rows.records(&part.cache)?;
-        for (index, one) in mine {
+        for (places, rows) in places.chunks(ROWS_TOGETHER).zip(rows.chunks(ROWS_TOGETHER)) {
             search.question.proceed()?;
-            records.visit(one.row, &mut |record| {
+            part.rows.gather(rows, &part.cache, &mut |place, record| {
                 search.question.hold(record.heap_bytes())?;
-                events[index] = record.to_event();
+                events[places[place]] = record.to_event();
                 Ok(())
             })?;
         }

@@ -1,6 +1,7 @@
 //! Sealed segments: immutable columns in one file, sorted by (tenant, time, id).
 
 mod format;
+mod gather;
 mod ids;
 mod merge;
 mod output;

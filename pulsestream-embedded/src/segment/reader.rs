@@ -175,6 +175,24 @@ impl Segment {
         })
     }
 
+    /// Returns a field that every row has.
+    pub(super) fn cached_ints(&self, field: IntField, cache: &Cache) -> FaultResult<Arc<Vec<i64>>> {
+        cache.get(self.inner.key, CacheKey::Ints(field), || {
+            let values = self.load_ints(field)?;
+            let bytes = values.capacity() * 8;
+            Ok((values, bytes))
+        })
+    }
+
+    /// Returns a number field as it is stored.
+    pub(super) fn cached_numbers(&self, field: NumberField, cache: &Cache) -> FaultResult<Arc<Vec<f64>>> {
+        cache.get(self.inner.key, CacheKey::Stored(field), || {
+            let values = self.load_numbers(field)?;
+            let bytes = values.capacity() * 8;
+            Ok((values, bytes))
+        })
+    }
+
     /// Reads every block and checks it, for `doctor`.
     ///
     /// # Errors
@@ -403,6 +421,15 @@ impl Rows for Segment {
     fn records<'a>(&'a self, cache: &'a Cache) -> FaultResult<Box<dyn Records + 'a>> {
         Ok(Box::new(SegmentRecords::open(self, cache)?))
     }
+
+    fn gather(
+        &self,
+        rows: &[usize],
+        cache: &Cache,
+        visit: &mut dyn FnMut(usize, &Record<'_>) -> FaultResult<()>,
+    ) -> FaultResult<()> {
+        super::gather::gather(self, rows, cache, visit)
+    }
 }
 
 #[derive(Debug)]
@@ -499,20 +526,8 @@ struct SegmentRecords<'a> {
 
 impl<'a> SegmentRecords<'a> {
     fn open(segment: &'a Segment, cache: &'a Cache) -> FaultResult<Self> {
-        let ints = |field| {
-            cache.get(segment.inner.key, CacheKey::Ints(field), || {
-                let values = segment.load_ints(field)?;
-                let bytes = values.capacity() * 8;
-                Ok((values, bytes))
-            })
-        };
-        let numbers = |field| {
-            cache.get(segment.inner.key, CacheKey::Stored(field), || {
-                let values = segment.load_numbers(field)?;
-                let bytes = values.capacity() * 8;
-                Ok((values, bytes))
-            })
-        };
+        let ints = |field| segment.cached_ints(field, cache);
+        let numbers = |field| segment.cached_numbers(field, cache);
         let texts = TextField::ALL.into_iter().map(|field| SegmentTexts::open(segment, field, cache));
         Ok(Self {
             ids: SegmentIds { ids: segment.load_ids(cache)?, id: Vec::new() },
