@@ -386,6 +386,7 @@ impl Builder {
         let mut auth = AuthService::builder(env.clone(), stores.identity_store.clone())
             .with_settings(self.auth_settings)
             .with_blocking_pool(Arc::new(TokioThreads::current()))
+            .with_timer(Arc::new(TokioTimer))
             .with_deletion_hook(Arc::new(EraseTenant {
                 events: stores.event_store.clone(),
                 documents: stores.document_store.clone(),

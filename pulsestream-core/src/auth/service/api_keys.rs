@@ -64,6 +64,15 @@ impl AuthService {
         Ok(self.0.store.api_keys(actor.tenant).await?.into_iter().map(ApiKeyInfo::from).collect())
     }
 
+    /// Returns an API key of the caller's tenant, also a revoked one.
+    ///
+    /// # Errors
+    /// `Forbidden`, `NotFound`.
+    pub async fn api_key(&self, actor: &Principal, key: ApiKeyId, origin: &Origin) -> Result<ApiKeyInfo> {
+        self.require(actor, Action::ReadApiKeys, origin).await?;
+        Ok(self.key_of(actor.tenant, key, "auth.api_key").await?.1.into())
+    }
+
     /// Makes a successor with the same name and scopes; the old key works for `overlap` longer, so that clients can change over.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ use crate::auth::throttle::Throttle;
 use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::ports::identity::IdentityStore;
+use crate::ports::timer::Timer;
 
 /// How long the same denial is written to the audit log once.
 const DENIAL_INTERVAL: std::time::Duration = std::time::Duration::from_secs(60);
@@ -26,6 +27,7 @@ pub struct AuthServiceBuilder {
     keyring: Option<Keyring>,
     pool: Arc<dyn BlockingPool>,
     mailer: Option<Arc<dyn ResetMailer>>,
+    timer: Option<Arc<dyn Timer>>,
     deletion_hooks: Vec<Arc<dyn TenantDeletionHook>>,
     cheap_hashing: bool,
 }
@@ -40,6 +42,7 @@ impl AuthService {
             keyring: None,
             pool: Arc::new(OwnThreads),
             mailer: None,
+            timer: None,
             deletion_hooks: Vec::new(),
             cheap_hashing: false,
         }
@@ -72,6 +75,14 @@ impl AuthServiceBuilder {
     #[must_use]
     pub fn with_reset_mailer(mut self, mailer: Arc<dyn ResetMailer>) -> Self {
         self.mailer = Some(mailer);
+        self
+    }
+
+    /// Lets refused sign-ins and requests for a reset wait, so that their time tells nothing about tenants and users. Without it
+    /// the time of a refusal shows whether the tenant exists.
+    #[must_use]
+    pub fn with_timer(mut self, timer: Arc<dyn Timer>) -> Self {
+        self.timer = Some(timer);
         self
     }
 
@@ -119,6 +130,7 @@ impl AuthServiceBuilder {
             tenants: CheckedCache::new(settings.cache_entries, ttl),
             denials: CheckedCache::new(settings.cache_entries, DENIAL_INTERVAL),
             mailer: self.mailer,
+            timer: self.timer,
             deletion_hooks: self.deletion_hooks,
             env: self.env,
             store: self.store,

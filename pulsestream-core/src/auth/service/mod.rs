@@ -3,6 +3,7 @@
 mod admin;
 mod api_keys;
 mod builder;
+mod even;
 mod passwords;
 mod ring;
 mod sessions;
@@ -29,6 +30,7 @@ use crate::ports::auth::{Origin, Principal};
 use crate::ports::identity::{
     AuditAction, AuditRecord, IdentityConflict, IdentityOutcome, IdentityStore, IdentityWrite,
 };
+use crate::ports::timer::Timer;
 pub use builder::AuthServiceBuilder;
 pub use ring::KeyRotation;
 use ring::Ring;
@@ -98,6 +100,7 @@ struct Inner {
     /// Denials that were written to the audit log a moment ago.
     denials: CheckedCache<(String, Action), ()>,
     mailer: Option<Arc<dyn ResetMailer>>,
+    timer: Option<Arc<dyn Timer>>,
     deletion_hooks: Vec<Arc<dyn TenantDeletionHook>>,
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::even::NOBODY;
 use super::{AuthService, MAX_ATTEMPTS, ResetMail, ResetMailer, conflict_error, too_busy};
 use crate::auth::opaque::{OpaqueToken, OpaqueUse};
 use crate::auth::password::MAX_PASSWORD_BYTES;
@@ -109,19 +110,34 @@ impl AuthService {
             ));
         };
         let (slug, email) = (unique_form(tenant_slug), unique_form(email));
+        let started = self.0.env.monotonic();
         // The same delays as for signing in keep a mailbox from being flooded. They count for unknown accounts too.
         let _counted = self.0.throttle.attempt(Purpose::PasswordReset, &[&slug, &email], origin.address)?;
-        let Some(tenant) = self.0.store.tenant_by_slug(&slug).await? else { return Ok(()) };
+        self.mail_reset(&mailer, &slug, &email, origin).await?;
+        self.even_out(started).await;
+        Ok(())
+    }
+
+    /// Mails a token to a user, if there is such a user. Unknown or not, the same is looked up and one commit is tried.
+    async fn mail_reset(
+        &self,
+        mailer: &Arc<dyn ResetMailer>,
+        slug: &str,
+        email: &str,
+        origin: &Origin,
+    ) -> Result<()> {
+        let tenant = self.0.store.tenant_by_slug(slug).await?;
+        let tenant_id = tenant.as_ref().map_or(NOBODY, |tenant| tenant.id);
+        let tenant = tenant.filter(|tenant| tenant.status == TenantStatus::Active);
         for _ in 0..MAX_ATTEMPTS {
-            let user =
-                self.0.store.users(tenant.id, &[UserLookup::Email(email.clone())]).await?.pop().flatten();
-            let user = user.filter(|user| user.is_active && tenant.status == TenantStatus::Active);
-            let target = user.as_ref().map(|user| format!("user:{}", user.id));
-            // Unknown or not, one commit is made, so that the time tells nothing.
+            let lookup = [UserLookup::Email(email.to_owned())];
+            let user = self.0.store.users(tenant_id, &lookup).await?.pop().flatten();
+            let known = tenant.as_ref().zip(user.filter(|user| user.is_active));
+            let target = known.as_ref().map(|(_, user)| format!("user:{}", user.id));
             let entry = self.audit_by(AuditAction::ResetRequested, "anonymous".to_owned(), target, origin)?;
             let mut writes = vec![IdentityWrite::Audit(entry)];
             let mut mail = None;
-            if let Some(mut user) = user {
+            if let Some((tenant, mut user)) = known {
                 let token = OpaqueToken {
                     usage: OpaqueUse::PasswordReset,
                     tenant: tenant.id,
@@ -130,19 +146,19 @@ impl AuthService {
                 };
                 let expires_at = self.0.env.now().plus(self.0.settings.reset_ttl);
                 user.reset = Some(PendingReset { digest: token.digest(), expires_at });
-                mail = Some(self.reset_mail(&tenant, &user, token.text()));
+                mail = Some(self.reset_mail(tenant, &user, token.text()));
                 writes.push(IdentityWrite::PutUser(Box::new(user)));
             }
-            match self.0.store.commit(tenant.id, writes).await? {
+            match self.0.store.commit(tenant_id, writes).await? {
                 IdentityOutcome::Conflict(IdentityConflict::Version) => {}
                 IdentityOutcome::Committed => {
-                    send(&mailer, mail).await;
+                    send(mailer, mail).await;
                     return Ok(());
                 }
                 IdentityOutcome::Conflict(_) => return Ok(()),
             }
         }
-        Err(too_busy(OPERATION))
+        Err(too_busy("auth.request_password_reset"))
     }
 
     /// Sets a new password with a token that was mailed. All sessions of the user end at once.

@@ -1,5 +1,6 @@
 //! Signing in, staying signed in, signing out.
 
+use super::even::NOBODY;
 use super::verify::is_good;
 use super::{AuthService, MAX_ATTEMPTS, too_busy, user_agent};
 use crate::auth::jwt::{AccessClaims, TokenUse};
@@ -28,18 +29,20 @@ struct SignIn {
 impl AuthService {
     /// Signs a user in.
     ///
-    /// An unknown user, a wrong password and a disabled account have the same answer and the same cost. So has an unknown tenant, less the
-    /// line in an audit log, for which it has none.
+    /// An unknown user, a wrong password, a disabled account and an unknown tenant have the same answer, and with a timer the same
+    /// time.
     ///
     /// # Errors
     /// `Unauthenticated`; `RateLimited` with the time to wait after too many failures; `Unavailable` when too many passwords
     /// are being checked.
     pub async fn login(&self, request: &Login, origin: &Origin) -> Result<Tokens> {
+        let started = self.0.env.monotonic();
         let (slug, email) = (unique_form(&request.tenant_slug), unique_form(&request.email));
         let attempt = self.0.throttle.attempt(Purpose::SignIn, &[&slug, &email], origin.address)?;
         let sign_in = match self.check_sign_in(&slug, &email, &request.password, origin).await {
             Ok(Some(sign_in)) => sign_in,
             Ok(None) => {
+                self.even_out(started).await;
                 return Err(Error::new(
                     ErrorKind::Unauthenticated,
                     "auth.login",
@@ -69,31 +72,23 @@ impl AuthService {
             return Ok(None);
         }
         let tenant = self.0.store.tenant_by_slug(slug).await?;
-        let user = match &tenant {
-            Some(tenant) => {
-                let lookup = [UserLookup::Email(email.to_owned())];
-                self.0.store.users(tenant.id, &lookup).await?.pop().flatten()
-            }
-            None => None,
-        };
+        let tenant_id = tenant.as_ref().map_or(NOBODY, |tenant| tenant.id);
+        let lookup = [UserLookup::Email(email.to_owned())];
+        let user = self.0.store.users(tenant_id, &lookup).await?.pop().flatten();
         let verified = self.0.hasher.verify(password, user.as_ref().map(|user| &user.password_hash)).await?;
-        let Some(tenant) = tenant else { return Ok(None) };
         let now = self.0.env.now();
-        let usable = |user: &UserRecord| {
-            user.is_active
-                && tenant.status == TenantStatus::Active
-                && user.password_expires_at.is_none_or(|at| now < at)
-        };
+        let tenant = tenant.filter(|tenant| tenant.status == TenantStatus::Active);
+        let usable = |user: &UserRecord| user.is_active && user.password_expires_at.is_none_or(|at| now < at);
         let target = user.as_ref().map(|user| format!("user:{}", user.id));
-        match user.filter(|user| verified.matches && usable(user)) {
-            Some(user) => Ok(Some(SignIn { tenant, user, outdated: verified.outdated })),
+        match tenant.zip(user.filter(|user| verified.matches && usable(user))) {
+            Some((tenant, user)) => Ok(Some(SignIn { tenant, user, outdated: verified.outdated })),
             None => {
                 // What was typed as an address is not written down: people type their password there.
                 let entry =
                     self.audit_by(AuditAction::SignInFailed, "anonymous".to_owned(), target, origin)?;
                 let writes = vec![IdentityWrite::Audit(entry)];
-                // A tenant that is being deleted takes no entry, which is no reason for another answer.
-                let _ = self.0.store.commit(tenant.id, writes).await?;
+                // A tenant that is being deleted, or was never there, takes no entry, which is no reason for another answer.
+                let _ = self.0.store.commit(tenant_id, writes).await?;
                 Ok(None)
             }
         }

@@ -127,6 +127,15 @@ impl AuthService {
         .map(UserProfile::from)
     }
 
+    /// Returns a user of the caller's tenant.
+    ///
+    /// # Errors
+    /// `Forbidden`, `NotFound`.
+    pub async fn user(&self, actor: &Principal, user: UserId, origin: &Origin) -> Result<UserProfile> {
+        self.require(actor, Action::ReadUsers, origin).await?;
+        self.user_of(actor.tenant, user, "auth.user").await.map(UserProfile::from)
+    }
+
     /// Lists the users of the caller's tenant, oldest first.
     ///
     /// # Errors

@@ -3,8 +3,10 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
+use crate::auth::service::even::STEP;
 use crate::auth::{BlockingPool, Job, OwnThreads, PasswordSettings};
 use crate::error::Retry;
+use crate::testkit::TestTimer;
 
 /// Counts the jobs; with more lanes than jobs each hash is one.
 #[derive(Debug, Default)]
@@ -21,16 +23,19 @@ impl BlockingPool for Counting {
 async fn every_failed_sign_in_has_the_same_answer_and_the_same_cost() {
     let (env, clock) = Env::manual(Timestamp::from_seconds(1_800_000_000), 7);
     let (key_value, pool) = (Arc::new(MemoryKeyValue::new()), Arc::new(Counting::default()));
+    let (timer, mailbox) = (Arc::new(TestTimer::instant()), Arc::new(Mailbox::default()));
     let password = PasswordSettings { max_parallel: 1_000, ..PasswordSettings::default() };
     let service =
         AuthService::builder(env.clone(), Arc::new(KeyValueIdentityStore::new(key_value.clone(), false)))
             .with_settings(AuthSettings { password, ..AuthSettings::default() })
             .with_blocking_pool(pool.clone())
+            .with_timer(timer.clone())
+            .with_reset_mailer(mailbox.clone())
             .with_cheap_hashing()
             .open()
             .await
             .unwrap();
-    let world = World { service, clock, env, key_value, mailbox: Arc::default() };
+    let world = World { service, clock, env, key_value, mailbox };
     let shop = world.shop("shop").await;
     let (known, ..) = world.user(&shop, "ada", Role::Viewer).await;
     let (disabled, ..) = world.user(&shop, "bob", Role::Viewer).await;
@@ -54,14 +59,25 @@ async fn every_failed_sign_in_has_the_same_answer_and_the_same_cost() {
         ("asleep", &*suspended.owner.email, suspended.temporary_password.expose()),
         ("shop", &*known.email, ""),
     ] {
-        let before = pool.0.load(Ordering::SeqCst);
+        let before = (pool.0.load(Ordering::SeqCst), timer.slept());
         let error = world.login(slug, email, password).await.unwrap_err();
-        let hashes = pool.0.load(Ordering::SeqCst) - before;
+        let hashes = pool.0.load(Ordering::SeqCst) - before.0;
+        assert_eq!(timer.slept() - before.1, STEP, "no time passes but that of the answer: {slug} {email}");
         answers.push((error.kind(), error.to_string(), format!("{:?}", error.fields()), hashes));
     }
     answers.dedup();
     assert_eq!(answers.len(), 1, "{answers:#?}");
     assert_eq!((answers[0].0, answers[0].3), (ErrorKind::Unauthenticated, 1));
+    let slept = timer.slept();
+    world.login("shop", &known.email, PASSWORD).await.unwrap();
+    assert_eq!(timer.slept(), slept, "who may come in does not wait");
+    for (email, slug) in
+        [(&*known.email, "shop"), ("nobody@shop.example", "shop"), (&*known.email, "nowhere")]
+    {
+        let before = timer.slept();
+        world.service.request_password_reset(email, slug, &Origin::default()).await.unwrap();
+        assert_eq!(timer.slept() - before, STEP, "{email} {slug}");
+    }
 }
 
 #[tokio::test]

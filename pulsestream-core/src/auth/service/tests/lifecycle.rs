@@ -1,7 +1,9 @@
 //! The audit log and housekeeping.
 
+use super::passwords::{change, confirm, reset_token};
 use super::*;
-use crate::ports::identity::AuditRecord;
+use crate::auth::{ProfileUpdate, TenantUpdate};
+use crate::ports::identity::{AuditRecord, UserQuery};
 
 #[tokio::test]
 async fn what_happened_is_in_the_audit_log_with_who_and_from_where() {
@@ -40,6 +42,45 @@ async fn what_happened_is_in_the_audit_log_with_who_and_from_where() {
     assert_eq!(page, log[3..5]);
     let mall = world.shop("mall").await;
     assert_eq!(world.audit_actions(&mall.owner).await.len(), 2, "of its own tenant only");
+}
+
+#[tokio::test]
+async fn every_kind_of_event_is_in_the_audit_log() {
+    let world = World::new().await;
+    let shop = world.shop("shop").await;
+    let (service, owner, here) = (&world.service, &shop.owner, &Origin::default());
+    let (ada, tokens, adas) = world.user(&shop, "ada", Role::Viewer).await;
+    service.update_tenant(owner, &TenantUpdate::default(), here).await.unwrap();
+    service.update_profile(&adas, &ProfileUpdate::default(), here).await.unwrap();
+    service.list_users(&adas, &UserQuery { limit: 1, ..UserQuery::default() }, here).await.unwrap_err();
+    world.login("shop", &ada.email, OTHER_PASSWORD).await.unwrap_err();
+    service.change_password(&adas, &change(OTHER_PASSWORD, "yet-Another-1x"), here).await.unwrap_err();
+    world.clock.advance(seconds(3_600));
+    service.change_password(&adas, &change(PASSWORD, OTHER_PASSWORD), here).await.unwrap();
+    let token = reset_token(&world, &ada.email).await;
+    service.confirm_password_reset(&confirm(&token, PASSWORD), here).await.unwrap();
+    service.confirm_password_reset(&confirm(&token, OTHER_PASSWORD), here).await.unwrap_err();
+    service.change_role(owner, ada.id, Role::Admin, here).await.unwrap();
+    service.set_user_active(owner, ada.id, false, here).await.unwrap();
+    service.set_user_active(owner, ada.id, true, here).await.unwrap();
+    let key = world.key(owner, Scopes::ADMIN).await.info.id;
+    service.rotate_api_key(owner, key, seconds(60), here).await.unwrap();
+    service.revoke_api_key(owner, key, here).await.unwrap();
+    let again = world.login("shop", &ada.email, PASSWORD).await.unwrap();
+    world.refresh(&again).await.unwrap();
+    world.clock.advance(seconds(11));
+    world.refresh(&again).await.unwrap_err();
+    assert!(world.refresh(&tokens).await.is_err(), "the reset ended it");
+    service.logout(owner, here).await.unwrap();
+    let back = registration("shop").contact_email;
+    let back = world.login("shop", &back, shop.registered.temporary_password.expose()).await.unwrap();
+    let seen = world.audit_actions(&world.principal(&back).await.unwrap()).await;
+    // The log of a tenant goes with the tenant.
+    let missing: Vec<_> = AuditAction::ALL
+        .iter()
+        .filter(|action| **action != AuditAction::TenantDeleted && !seen.contains(action))
+        .collect();
+    assert!(missing.is_empty(), "{missing:?} are not in the log");
 }
 
 #[tokio::test]

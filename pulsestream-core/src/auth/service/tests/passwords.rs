@@ -3,11 +3,11 @@
 use super::*;
 use crate::auth::{ChangePassword, ConfirmReset};
 
-fn change(from: &str, to: &str) -> ChangePassword {
+pub(super) fn change(from: &str, to: &str) -> ChangePassword {
     ChangePassword { current_password: from.into(), new_password: to.into(), confirm_new_password: to.into() }
 }
 
-fn confirm(token: &Secret, to: &str) -> ConfirmReset {
+pub(super) fn confirm(token: &Secret, to: &str) -> ConfirmReset {
     ConfirmReset { token: token.clone(), new_password: to.into(), confirm_new_password: to.into() }
 }
 
@@ -15,7 +15,7 @@ fn codes(error: &Error) -> Vec<(String, String)> {
     error.fields().iter().map(|field| (field.pointer.clone(), field.code.clone().into_owned())).collect()
 }
 
-async fn reset_token(world: &World, email: &str) -> Secret {
+pub(super) async fn reset_token(world: &World, email: &str) -> Secret {
     world.service.request_password_reset(email, "shop", &Origin::default()).await.unwrap();
     world.mailbox.take().pop().unwrap().token
 }
