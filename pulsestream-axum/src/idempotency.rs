@@ -5,16 +5,21 @@ use std::future::Future;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::Response;
 use bytes::Bytes;
+use http_body_util::BodyExt;
 use pulsestream_core::id::{TenantId, derive_uuid};
 use pulsestream_core::ports::cache::CacheOptions;
 use pulsestream_core::{Error, ErrorKind, Retry};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::access::Caller;
 use crate::app::App;
+use crate::body;
 use crate::credentials::single;
 use crate::failure::{Answer, Failure};
 
@@ -88,7 +93,60 @@ struct Kept {
     /// Digest of the body that it answers.
     body: String,
     status: u16,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    etag: Option<String>,
     answer: Box<RawValue>,
+}
+
+/// Where the answer under a key is kept, and for which body.
+struct Slot<'a> {
+    app: &'a App,
+    tenant: TenantId,
+    name: String,
+    body: String,
+    _held: Held<'a>,
+}
+
+impl<'a> Slot<'a> {
+    /// Takes a key for a body; nobody else has it meanwhile.
+    fn take(app: &'a App, tenant: TenantId, key: IdempotencyKey, body: &[u8]) -> Answer<Self> {
+        let held = app.busy.hold(tenant, key)?;
+        // Bodies have passwords and secrets of receivers in them: nobody can try out which body a digest is of.
+        let digest = app.ps.accounts().seal("api.idempotency.body", &[body]);
+        let body = digest.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self { app, tenant, name: format!("idempotency:{:032x}", key.0), body, _held: held })
+    }
+
+    /// Returns the first answer again, if there was one.
+    async fn repeated(&self) -> Answer<Option<Response>> {
+        let Some(kept) = self.app.ps.cache().get(self.tenant, &self.name).await? else { return Ok(None) };
+        let Ok(kept) = serde_json::from_slice::<Kept>(&kept) else { return Ok(None) };
+        if kept.body != self.body {
+            return Err(another_body());
+        }
+        let status = StatusCode::from_u16(kept.status).unwrap_or_default();
+        let mut response = respond(status, Bytes::copy_from_slice(kept.answer.get().as_bytes()));
+        let headers = response.headers_mut();
+        headers.insert(REPLAYED, HeaderValue::from_static("true"));
+        if let Some(etag) = kept.etag.and_then(|etag| HeaderValue::from_str(&etag).ok()) {
+            headers.insert(header::ETAG, etag);
+        }
+        Ok(Some(response))
+    }
+
+    /// Keeps the answer.
+    async fn keep(self, status: StatusCode, etag: Option<&HeaderValue>, answer: String) -> Answer<()> {
+        let answer = RawValue::from_string(answer).map_err(unwritable)?;
+        let etag = etag.and_then(|etag| etag.to_str().ok()).map(str::to_owned);
+        let kept = serialize(&Kept { body: self.body, status: status.as_u16(), etag, answer })?;
+        let options = CacheOptions { ttl: KEPT, tags: &[] };
+        // The work is done: an answer that cannot be kept is an answer still.
+        if let Err(error) = self.app.ps.cache().set(self.tenant, &self.name, kept.into_bytes(), options).await
+        {
+            tracing::warn!(%error, "an answer is not kept for its Idempotency-Key");
+        }
+        Ok(())
+    }
 }
 
 /// Tells answers to keep from those that are true for now.
@@ -120,36 +178,61 @@ where
     F: Future<Output = Answer<T>>,
 {
     let Some(key) = key else {
-        return respond(status, serialize(&work.await?)?.into());
+        return Ok(respond(status, serialize(&work.await?)?.into()));
     };
-    let _held = app.busy.hold(tenant, key)?;
-    let slot = format!("idempotency:{:032x}", key.0);
-    let digest = format!("{:032x}", derive_uuid(b"pulsestream.idempotency.body", body));
-    if let Some(kept) = app.ps.cache().get(tenant, &slot).await?
-        && let Ok(kept) = serde_json::from_slice::<Kept>(&kept)
-    {
-        if kept.body != digest {
-            return Err(another_body());
-        }
-        let status = StatusCode::from_u16(kept.status).unwrap_or(status);
-        let mut response = respond(status, Bytes::copy_from_slice(kept.answer.get().as_bytes()))?;
-        response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
-        return Ok(response);
+    let slot = Slot::take(app, tenant, key, body)?;
+    if let Some(repeated) = slot.repeated().await? {
+        return Ok(repeated);
     }
     let answer = work.await?;
     let is_final = answer.is_final();
     let answer = serialize(&answer)?;
-    if !is_final {
-        return respond(status, answer.into());
+    if is_final {
+        slot.keep(status, None, answer.clone()).await?;
     }
-    let raw = RawValue::from_string(answer.clone()).map_err(unwritable)?;
-    let kept = serialize(&Kept { body: digest, status: status.as_u16(), answer: raw })?;
-    let options = CacheOptions { ttl: KEPT, tags: &[] };
-    // The work is done: an answer that cannot be kept is an answer still.
-    if let Err(error) = app.ps.cache().set(tenant, &slot, kept.into_bytes(), options).await {
-        tracing::warn!(%error, "an answer is not kept for its Idempotency-Key");
+    Ok(respond(status, answer.into()))
+}
+
+/// An operation that a key makes happen once.
+#[derive(Debug, Clone)]
+pub(crate) struct Repeatable {
+    pub(crate) app: App,
+    /// Its path.
+    pub(crate) operation: &'static str,
+}
+
+/// Does what [`once`] does around the handler of an operation. It stands behind the guard: who may not call is not answered from
+/// what is kept.
+pub(crate) async fn repeatable(
+    State(Repeatable { app, operation }): State<Repeatable>,
+    request: Request,
+    next: Next,
+) -> Answer<Response> {
+    let Some(key) = IdempotencyKey::of(request.headers(), operation)? else {
+        return Ok(next.run(request).await);
+    };
+    let tenant = request.extensions().get::<Caller>().map(Caller::tenant).ok_or_else(|| {
+        Error::new(ErrorKind::Internal, "http.idempotency", "an open operation cannot be repeatable")
+    })?;
+    let (mut parts, body) = request.into_parts();
+    let (body, _reserved) = body::read(&app, Request::from_parts(parts.clone(), body)).await?;
+    // It is read and decompressed by now.
+    parts.headers.remove(header::CONTENT_ENCODING);
+    parts.headers.remove(header::CONTENT_LENGTH);
+    let slot = Slot::take(&app, tenant, key, &body)?;
+    if let Some(repeated) = slot.repeated().await? {
+        return Ok(repeated);
     }
-    respond(status, answer.into())
+    let response = next.run(Request::from_parts(parts, body.into())).await;
+    if !response.status().is_success() {
+        return Ok(response);
+    }
+    let (parts, answer) = response.into_parts();
+    let answer = answer.collect().await.map_err(unwritable)?.to_bytes();
+    if let Ok(text) = std::str::from_utf8(&answer) {
+        slot.keep(parts.status, parts.headers.get(header::ETAG), text.to_owned()).await?;
+    }
+    Ok(Response::from_parts(parts, answer.into()))
 }
 
 /// The refusal of a second body under a key.
@@ -162,13 +245,13 @@ fn serialize<T: Serialize>(value: &T) -> Answer<String> {
     serde_json::to_string(value).map_err(unwritable)
 }
 
-fn unwritable(error: serde_json::Error) -> Failure {
+fn unwritable(error: impl std::error::Error + Send + Sync + 'static) -> Failure {
     Error::new(ErrorKind::Internal, "http.answer", "the answer cannot be written").with_source(error).into()
 }
 
-fn respond(status: StatusCode, body: Bytes) -> Answer<Response> {
+fn respond(status: StatusCode, body: Bytes) -> Response {
     let mut response = Response::new(axum::body::Body::from(body));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Ok(response)
+    response
 }

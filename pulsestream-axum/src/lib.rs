@@ -24,6 +24,7 @@ mod input;
 mod limits;
 mod listen;
 mod live;
+mod number;
 mod openapi;
 mod operation;
 mod places;

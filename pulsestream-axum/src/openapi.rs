@@ -74,7 +74,14 @@ fn describe(operation: &Operation, version: &str, schemas: &mut Map<String, Valu
         "tags": [tag(operation.path)],
         "responses": responses(operation, version, schemas),
     });
-    let parameters = parameters(operation, schemas);
+    let mut parameters = parameters(operation, schemas);
+    if operation.takes_key && version == "v2" {
+        parameters.push(json!({
+            "name": "Idempotency-Key", "in": "header", "required": false,
+            "description": "The first answer under a key is given again for a day; another body under it is refused.",
+            "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
+        }));
+    }
     if !parameters.is_empty() {
         described["parameters"] = Value::Array(parameters);
     }

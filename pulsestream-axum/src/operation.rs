@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 
 use crate::access::{self, Access, Guard};
 use crate::app::App;
+use crate::idempotency::Repeatable;
 use crate::schema;
 
 /// Adds the schema of a type to the components of a document and returns a reference to it.
@@ -29,6 +30,10 @@ pub struct Operation {
     pub(crate) body: Option<SchemaOf>,
     pub(crate) answers: Vec<AnswerDoc>,
     pub(crate) failures: Vec<u16>,
+    /// Whether it takes an `Idempotency-Key`.
+    pub(crate) takes_key: bool,
+    /// Whether the key is looked after before its handler is called; else the handler does that.
+    is_repeatable: bool,
 }
 
 /// One way in which an operation succeeds.
@@ -75,6 +80,18 @@ impl Operation {
     /// Says that a success has no body.
     pub(crate) fn gives_nothing(&mut self, status: u16) -> &mut Self {
         self.gives_media(status, "")
+    }
+
+    /// Says that its handler looks after an `Idempotency-Key`.
+    pub(crate) fn takes_key(&mut self) -> &mut Self {
+        self.takes_key = true;
+        self.fails(&[409])
+    }
+
+    /// Lets it happen once under an `Idempotency-Key`.
+    pub(crate) fn repeatable(&mut self) -> &mut Self {
+        self.is_repeatable = true;
+        self.takes_key()
     }
 
     /// Names statuses of failures beyond those that every operation has.
@@ -148,6 +165,8 @@ impl Routes {
             body: None,
             answers: Vec::new(),
             failures: Vec::new(),
+            takes_key: false,
+            is_repeatable: false,
         };
         let at = self.0.len();
         self.0.push(Route { operation, handler: on(filter, handler) });
@@ -162,7 +181,12 @@ impl Routes {
     /// Puts the guard before each row and returns the router.
     pub(crate) fn into_router(self, app: &App) -> Router<App> {
         let mut router = Router::new();
-        for (index, Route { operation, handler }) in self.0.into_iter().enumerate() {
+        for (index, Route { operation, mut handler }) in self.0.into_iter().enumerate() {
+            if operation.is_repeatable {
+                let at = Repeatable { app: app.clone(), operation: operation.path };
+                handler = handler
+                    .route_layer(axum::middleware::from_fn_with_state(at, crate::idempotency::repeatable));
+            }
             let guard = Guard { app: app.clone(), access: operation.access, index };
             let guarded = handler.route_layer(axum::middleware::from_fn_with_state(guard, access::guard));
             router = router.route(operation.path, guarded);

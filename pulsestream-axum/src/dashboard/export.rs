@@ -6,9 +6,10 @@ use axum::response::{IntoResponse, Response};
 use pulsestream_core::{Error, ErrorKind};
 use serde_json::Value;
 
-use super::overview::overview;
+use super::overview::{KEPT, overview};
 use super::{csv, pdf};
 use crate::access::Caller;
+use crate::aged;
 use crate::app::App;
 use crate::failure::{Answer, Failure};
 use crate::input::Params;
@@ -21,10 +22,9 @@ pub(super) async fn get(State(app): State<App>, caller: Caller, params: Params) 
             "there is no such format; there are json, csv and pdf",
         ));
     }
-    let overview = overview(&app, caller.tenant()).await?;
-    let tree = serde_json::to_value(&overview).map_err(|error| {
-        Error::new(ErrorKind::Internal, "dashboard.export", "the overview cannot be written")
-            .with_source(error)
+    let overview = aged::kept(&app, caller.tenant(), KEPT, overview(&app, caller.tenant())).await?;
+    let tree: Value = serde_json::from_str(&overview.text).map_err(|error| {
+        Error::new(ErrorKind::Internal, "dashboard.export", "the overview cannot be read").with_source(error)
     })?;
     let (media_type, name, body) = match format {
         "json" => ("application/json", "dashboard.json", tree.to_string().into_bytes()),
@@ -42,6 +42,7 @@ pub(super) async fn get(State(app): State<App>, caller: Caller, params: Params) 
     };
     let mut response = body.into_response();
     let headers = response.headers_mut();
+    overview.state(headers);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
     if let Ok(value) = HeaderValue::from_str(&format!("attachment; filename=\"{name}\"")) {
         headers.insert(header::CONTENT_DISPOSITION, value);

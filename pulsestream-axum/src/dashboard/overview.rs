@@ -97,9 +97,12 @@ impl PerformanceMetric {
     }
 }
 
+/// Names the overview in the cache.
+pub(super) const KEPT: &str = "v2:overview";
+
 pub(super) async fn get(State(app): State<App>, caller: Caller) -> Answer<Response> {
     let tenant = caller.tenant();
-    aged::answer(&app, tenant, "v2:overview", overview(&app, tenant)).await
+    aged::answer(&app, tenant, KEPT, overview(&app, tenant)).await
 }
 
 /// Puts the overview of a tenant together.
@@ -165,26 +168,23 @@ pub(crate) struct Widget {
     timestamp: Timestamp,
 }
 
-pub(super) async fn widget(
-    State(app): State<App>,
-    caller: Caller,
-    params: Params,
-) -> Answer<axum::Json<Widget>> {
+pub(super) async fn widget(State(app): State<App>, caller: Caller, params: Params) -> Answer<Response> {
     let (tenant, id) = (caller.tenant(), params.text("widget")?);
+    if !matches!(id, "alerts" | "metrics" | "health" | "performance") {
+        return Err(Failure::not_found("dashboard.widget", "there is no such widget"));
+    }
+    aged::answer(&app, tenant, &format!("v2:widget:{id}"), computed(&app, tenant, id)).await
+}
+
+async fn computed(app: &App, tenant: TenantId, id: &str) -> Answer<Widget> {
     let data = match id {
-        "alerts" => serde_json::to_value(alerts::summary(&app, tenant).await?),
-        "metrics" => serde_json::to_value(performance::real_time_of(&app, tenant).await?),
-        "health" => serde_json::to_value(system_health(&app, tenant).await?),
-        "performance" => serde_json::to_value(performance::performance(&app, tenant, app.last(HOUR)).await?),
-        _ => return Err(Failure::not_found("dashboard.widget", "there is no such widget")),
+        "alerts" => serde_json::to_value(alerts::summary(app, tenant).await?),
+        "metrics" => serde_json::to_value(performance::real_time_of(app, tenant).await?),
+        "health" => serde_json::to_value(system_health(app, tenant).await?),
+        _ => serde_json::to_value(performance::performance(app, tenant, app.last(HOUR)).await?),
     };
     let data = data.map_err(|error| {
         Error::new(ErrorKind::Internal, "dashboard.widget", "the data cannot be written").with_source(error)
     })?;
-    Ok(axum::Json(Widget {
-        widget_id: id.to_owned(),
-        tenant_id: tenant,
-        data,
-        timestamp: app.ps.env().now(),
-    }))
+    Ok(Widget { widget_id: id.to_owned(), tenant_id: tenant, data, timestamp: app.ps.env().now() })
 }

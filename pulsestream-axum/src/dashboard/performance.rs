@@ -17,6 +17,7 @@ use crate::access::Caller;
 use crate::aged;
 use crate::app::App;
 use crate::failure::Answer;
+use crate::number::finite;
 
 pub(super) const HOUR: Duration = Duration::from_secs(3_600);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -104,11 +105,6 @@ pub(super) async fn by(
         Some((name, row.values.get(1).copied().flatten().map(finite)?))
     };
     Ok(table.rows.iter().filter_map(named).collect())
-}
-
-/// The nearest number that JSON can write: the mean of times near the largest double is beyond it.
-fn finite(value: f64) -> f64 {
-    value.clamp(f64::MIN, f64::MAX)
 }
 
 /// How a range went.

@@ -1,8 +1,11 @@
 //! `/api/v2/dashboard`.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
-use crate::server::{Server, Shop};
+use crate::server::{START, Server, Shop};
+use crate::v2::alerting::stored;
 
 async fn shop_with_an_incident(server: &Server) -> Shop {
     let shop = server.tenant("shop").await;
@@ -47,6 +50,98 @@ async fn alerts_come_from_the_real_alerts() {
     let names: Vec<_> = recent[0].as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(names, ["id", "message", "rule_name", "severity", "status", "title", "triggered_at"]);
     assert_eq!((&recent[0]["severity"], &recent[0]["status"]), (&json!("critical"), &json!("active")));
+}
+
+#[tokio::test]
+async fn severities_are_three_and_trends_compare_two_weeks() {
+    use pulsestream::core::alerting::AlertSeverity::{Critical, High, Low, Medium};
+    use pulsestream::core::time::Timestamp;
+    let server = Server::start().await;
+    let mut number = 0;
+    // Days before now at which an alert of a severity started.
+    for (slug, alerts, trend) in [
+        ("rising", vec![(Low, 0), (Medium, 2), (High, 6), (Critical, 8)], "increasing"),
+        ("falling", vec![(Critical, 1), (High, 9), (Low, 10), (Low, 29)], "decreasing"),
+        ("level", vec![(Medium, 3), (Medium, 12), (Medium, 31)], "stable"),
+        ("quiet", vec![], "stable"),
+    ] {
+        let shop = server.tenant(slug).await;
+        for (severity, days) in &alerts {
+            number += 1;
+            stored(&server, &shop, number, |change| {
+                let at = Timestamp::from_seconds(START - days * 86_400 - 3_600);
+                change.severity = *severity;
+                (change.transition.at, change.transition.started_at) = (at, at);
+                change.transition.fired_at = Some(at);
+            })
+            .await;
+        }
+        let summary = get(&server, &shop, "alerts/summary").await;
+        let of = |names: &[pulsestream::core::alerting::AlertSeverity]| {
+            json!(alerts.iter().filter(|(severity, _)| names.contains(severity)).count())
+        };
+        let within = |days| json!(alerts.iter().filter(|(_, it)| *it < days).count());
+        for counts in [&summary, &summary["alert_trends"]] {
+            assert_eq!(counts["total_alerts"], json!(alerts.len()), "{slug}: {summary}");
+            assert_eq!(counts["critical_count"], of(&[High, Critical]), "{slug}: {summary}");
+            assert_eq!(counts["warning_count"], of(&[Medium]), "{slug}: {summary}");
+            assert_eq!(counts["info_count"], of(&[Low]), "{slug}: {summary}");
+        }
+        let trends = &summary["alert_trends"];
+        assert_eq!(trends["alerts_today"], within(1), "{slug}: {trends}");
+        assert_eq!(trends["alerts_this_week"], within(7), "{slug}: {trends}");
+        assert_eq!(trends["alerts_this_month"], within(30), "{slug}: {trends}");
+        assert_eq!(trends["trend_direction"], trend, "{slug}: {trends}");
+    }
+}
+
+#[tokio::test]
+async fn answers_are_repeated_for_a_while_and_say_how_old_they_are() {
+    let server = Server::start().await;
+    let shop = shop_with_an_incident(&server).await;
+    let paths = [
+        "overview",
+        "alerts/summary",
+        "metrics/real-time",
+        "widgets/alerts",
+        "widgets/metrics",
+        "widgets/health",
+        "widgets/performance",
+        "export/json",
+        "export/csv",
+        "export/pdf",
+    ];
+    let ask =
+        async |path: &str| server.call("GET", &format!("/api/v2/dashboard/{path}"), &shop.key, None).await;
+    let mut first = Vec::new();
+    for path in paths {
+        let answer = ask(path).await;
+        assert_eq!(
+            (answer.header("age"), answer.header("cache-control")),
+            ("0", "private, max-age=5"),
+            "{path}"
+        );
+        first.push(answer);
+    }
+    server.clock.advance(Duration::from_secs(4));
+    let event = json!({
+        "event_type": "api_call", "title": "t", "source": {"service": "good", "endpoint": "/a", "method": "GET"},
+        "metrics": {"status_code": 500, "response_time_ms": 90}
+    });
+    assert_eq!(server.call("POST", "/api/v1/ingestion/events", &shop.key, Some(&event)).await.status, 200);
+    stored(&server, &shop, 1, |_| ()).await;
+    for (path, first) in paths.iter().zip(&first) {
+        let again = ask(path).await;
+        assert_eq!(again.header("age"), "4", "{path}");
+        // The title of a PDF says when it was made.
+        assert!(*path == "export/pdf" || again.body == first.body, "{path}: {}", again.text());
+    }
+    server.clock.advance(Duration::from_secs(1));
+    for (path, first) in paths.iter().zip(&first) {
+        let fresh = ask(path).await;
+        assert_eq!(fresh.header("age"), "0", "{path}");
+        assert_ne!(fresh.body, first.body, "{path}");
+    }
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! What is never told, never logged and never taken: secrets, lines of others' making, fields that are not the caller's.
 
 use std::io::Write;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use axum::body::Body;
 use axum::http::Request;
@@ -19,16 +19,21 @@ struct Log(Arc<Mutex<Vec<u8>>>);
 impl Log {
     /// Writes everything that this thread logs from now on, at every level.
     fn start() -> (Self, tracing::subscriber::DefaultGuard) {
+        // Where there is one subscriber only, a place in the code that a thread without one meets first is switched off for all.
+        static ANOTHER: OnceLock<tracing::Dispatch> = OnceLock::new();
+        ANOTHER.get_or_init(|| Self::default().dispatch());
         let log = Self::default();
+        let guard = tracing::dispatcher::set_default(&log.dispatch());
+        (log, guard)
+    }
+
+    fn dispatch(&self) -> tracing::Dispatch {
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(tracing::level_filters::LevelFilter::TRACE)
             .with_ansi(false)
-            .with_writer(log.clone())
+            .with_writer(self.clone())
             .finish();
-        let guard = tracing::subscriber::set_default(subscriber);
-        // A place that another test met first, at this very moment, may have found nobody who listens.
-        tracing::callsite::rebuild_interest_cache();
-        (log, guard)
+        tracing::Dispatch::new(subscriber)
     }
 
     fn text(&self) -> String {
@@ -175,6 +180,29 @@ async fn a_request_writes_one_line_whatever_is_in_it() {
         let level = line.split_whitespace().nth(1).unwrap();
         assert!(["TRACE", "DEBUG", "INFO", "WARN", "ERROR"].contains(&level), "{line:?}");
         assert!(!line.contains('\u{1b}'), "{line:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_is_found_in_the_log_by_its_trace_its_id_and_its_tenant() {
+    let (log, _guard) = Log::start();
+    let server = Server::start().await;
+    let shop = server.tenant("shop").await;
+    let request = Request::get("/api/v2/rules/unknown?filter=x")
+        .header("x-api-key", shop.key.strip_prefix("key:").unwrap())
+        .header("x-request-id", "request-17")
+        .header("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+    assert_eq!(server.send(request.body(Body::empty()).unwrap()).await.status, 404);
+    let text = log.text();
+    let line = text.lines().find(|line| line.contains("request-17") && line.contains("request refused"));
+    let line = line.unwrap_or_else(|| panic!("the refusal is not logged: {text}"));
+    for part in [
+        "request{method=GET path=\"/api/v2/rules/unknown\"",
+        "trace_id=\"4bf92f3577b34da6a3ce929d0e0e4736\"",
+        &format!("tenant={}", shop.id),
+        "status=404",
+    ] {
+        assert!(line.contains(part), "{part} is not in {line}");
     }
 }
 

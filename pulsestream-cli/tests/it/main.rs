@@ -9,6 +9,7 @@ mod alerts;
 mod files;
 mod identity;
 mod overload;
+mod page;
 mod pool;
 mod program;
 mod server;

@@ -102,6 +102,16 @@ pub(super) async fn create(
     Ok((StatusCode::CREATED, axum::Json(made.into())))
 }
 
+pub(super) async fn get(
+    State(app): State<App>,
+    caller: Caller,
+    params: Params,
+) -> Answer<axum::Json<ApiKeyInfo>> {
+    let id: ApiKeyId = params.id("key_id", unknown)?;
+    let key = app.ps.accounts().api_key(&caller.principal, id, &caller.origin).await;
+    key.map(axum::Json).map_err(as_unknown)
+}
+
 pub(super) async fn rotate(
     State(app): State<App>,
     caller: Caller,

@@ -24,6 +24,10 @@ pub(super) fn routes(routes: &mut Routes) {
         .takes::<keys::KeyIn>()
         .gives::<keys::NewKeyV2>(201);
     routes
+        .get("/api/v2/keys/{key_id}", read_keys, keys::get)
+        .does("Returns an API key, without its secret.")
+        .gives::<keys::KeyView>(200);
+    routes
         .post("/api/v2/keys/{key_id}/rotate", write_keys, keys::rotate)
         .does("Makes the successor of an API key; the old one works a while longer.")
         .takes::<keys::RotateIn>()
@@ -45,7 +49,11 @@ pub(super) fn routes(routes: &mut Routes) {
         .does("Makes a user.")
         .takes::<users::UserIn>()
         .gives::<users::UserV2>(201)
-        .fails(&[409]);
+        .repeatable();
+    routes
+        .get("/api/v2/users/{user_id}", read_users, users::get)
+        .does("Returns a user.")
+        .gives::<users::UserV2>(200);
     routes
         .put("/api/v2/users/{user_id}/role", write_users, users::change_role)
         .does("Changes the role of a user, from the next call on.")

@@ -118,6 +118,15 @@ pub(super) async fn list(
     Ok(cursor::page(&uri, &page, page.next_cursor.as_deref()))
 }
 
+pub(super) async fn get(
+    State(app): State<App>,
+    caller: Caller,
+    params: Params,
+) -> Answer<axum::Json<UserV2>> {
+    let id: UserId = params.id("user_id", unknown)?;
+    show(app.ps.accounts().user(&caller.principal, id, &caller.origin).await)
+}
+
 /// A new user.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -46,7 +46,7 @@ fn rule_routes(routes: &mut Routes) {
         .does("Makes a rule, from the text form or from JSON.")
         .takes::<rule_in::RuleIn>()
         .gives::<shapes::RuleView>(201)
-        .fails(&[409]);
+        .repeatable();
     routes
         .post("/api/v2/rules/explain", READ, rules::explain)
         .does("Says what the text form of a rule means, and stores nothing.")
@@ -125,7 +125,8 @@ fn silence_routes(routes: &mut Routes) {
         .post("/api/v2/silences", HANDLE, silences::create)
         .does("Keeps the notifications of matching alerts back for a time.")
         .takes::<silences::SilenceIn>()
-        .gives::<shapes::SilenceView>(201);
+        .gives::<shapes::SilenceView>(201)
+        .repeatable();
     routes
         .get("/api/v2/silences/{silence_id}", READ, silences::get)
         .does("Returns a silence, with its version as ETag.")
@@ -153,7 +154,7 @@ fn channel_routes(routes: &mut Routes) {
         .does("Makes a channel.")
         .takes::<channels::ChannelIn>()
         .gives::<shapes::ChannelView>(201)
-        .fails(&[409]);
+        .repeatable();
     routes
         .get("/api/v2/channels/{channel_id}", READ, channels::get)
         .does("Returns a channel, with its version as ETag; secrets are never shown.")

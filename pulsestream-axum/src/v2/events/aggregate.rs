@@ -12,6 +12,7 @@ use crate::access::Caller;
 use crate::app::App;
 use crate::failure::{Answer, Failure};
 use crate::input::Json;
+use crate::number::finite;
 
 /// What to measure.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -91,7 +92,7 @@ struct RowOut {
     bucket: Option<Timestamp>,
     #[schema(value_type = Vec<serde_json::Value>)]
     group: Vec<Value>,
-    /// Null where there was nothing to measure.
+    /// Null where there was nothing to measure; a sum beyond the largest number is that number.
     values: Vec<Option<f64>>,
 }
 
@@ -103,11 +104,15 @@ pub(super) async fn aggregate(
     let query = query(&app, &body)?;
     query.validate()?;
     let table = app.ps.event_store().aggregate(caller.tenant(), &query).await?;
+    // JSON has no infinity.
+    let shown = |values: Vec<Option<f64>>| values.into_iter().map(|it| it.map(finite)).collect();
     let rows = table.rows.into_iter();
     Ok(axum::Json(AggregateOut {
         group_by: query.group_by.iter().map(ToString::to_string).collect(),
         measures: query.measures.iter().map(ToString::to_string).collect(),
-        rows: rows.map(|row| RowOut { bucket: row.bucket, group: row.group, values: row.values }).collect(),
+        rows: rows
+            .map(|row| RowOut { bucket: row.bucket, group: row.group, values: shown(row.values) })
+            .collect(),
         total_rows: table.total_rows,
     }))
 }

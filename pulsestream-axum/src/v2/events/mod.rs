@@ -21,7 +21,8 @@ pub(super) fn routes(routes: &mut Routes) {
         .does("Stores one event, or many: a JSON array, or one event on each line as application/x-ndjson.")
         .takes::<shapes::EventsIn>()
         .gives::<submit::Submitted>(200)
-        .fails(&[409, 507]);
+        .takes_key()
+        .fails(&[507]);
     routes
         .get("/api/v2/events", read, find::search)
         .does("Finds events, a page at a time.")

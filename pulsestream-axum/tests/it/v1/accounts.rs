@@ -13,6 +13,8 @@ use crate::server::Server;
 
 const USER: &str = "id email username full_name role is_active is_verified last_login_at last_active_at login_count \
     api_access_enabled created_at updated_at";
+const TOKENS: &str =
+    "access_token refresh_token token_type expires_in refresh_expires_in user_id tenant_id email role";
 const TENANT: &str = "id name slug api_key is_active subscription_tier contact_email billing_email timezone \
     rate_limit_per_minute max_events_per_month current_month_events last_activity_at created_at updated_at";
 
@@ -32,6 +34,18 @@ async fn a_tenant_registers() {
     assert_eq!(made["tenant"]["slug"], "my-shop");
     assert!(made["tenant"]["api_key"].as_str().unwrap().starts_with("ps_live_"));
     assert!(!made["next_steps"].as_array().unwrap().is_empty());
+    let mut all = tenant_body("all");
+    for (name, value) in
+        [("billing_email", "bills@shop.example"), ("subscription_tier", "team"), ("timezone", "Asia/Tokyo")]
+    {
+        all[name] = json!(value);
+    }
+    let whole = server.call("POST", "/api/v1/auth/register/tenant", "", Some(&all)).await.json();
+    let key = format!("key:{}", whole["tenant"]["api_key"].as_str().unwrap());
+    let shown = server.call("GET", "/api/v1/auth/tenant/profile", &key, None).await.json();
+    for name in ["name", "contact_email", "billing_email", "subscription_tier", "timezone"] {
+        assert_eq!(shown[name], all[name], "{name}");
+    }
     let taken = server.call("POST", "/api/v1/auth/register/tenant", "", Some(&tenant_body("my-shop"))).await;
     assert_eq!((taken.status.as_u16(), taken.json()["error"].clone()), (409, json!("CONFLICT")));
 }
@@ -68,10 +82,7 @@ async fn signing_in_gives_tokens() {
     let tokens = server.login("shop", &shop.owner_email, &shop.owner_password).await;
     assert_eq!(tokens.status, 200);
     let tokens = tokens.json();
-    has_exactly(
-        &tokens,
-        "access_token refresh_token token_type expires_in refresh_expires_in user_id tenant_id email role",
-    );
+    has_exactly(&tokens, TOKENS);
     assert_eq!(tokens["token_type"], "bearer");
     assert_eq!((&tokens["expires_in"], &tokens["refresh_expires_in"]), (&json!(1_800), &json!(604_800)));
     assert_eq!((&tokens["tenant_id"], &tokens["role"]), (&json!(shop.id), &json!("owner")));
@@ -119,6 +130,8 @@ async fn refreshing_rotates_and_reuse_ends_the_session() {
     };
     let second = refresh(&first["refresh_token"]).await;
     assert_eq!(second.status, 200);
+    has_exactly(&second.json(), TOKENS);
+    assert_eq!(second.json()["expires_in"], 1_800);
     assert_ne!(second.json()["refresh_token"], first["refresh_token"]);
     server.clock.advance(std::time::Duration::from_secs(60));
     assert_eq!(refresh(&first["refresh_token"]).await.status, 401, "reuse");
@@ -194,6 +207,14 @@ async fn users_are_made_and_listed() {
         (&json!(3), &json!(1), &json!(2), &json!(2))
     );
     has_exactly(&list["users"][0], USER);
+    let last = server.call("GET", "/api/v1/auth/users?skip=2&limit=2", &owner, None).await.json();
+    assert_eq!(
+        (&last["page"], &last["total"], last["users"].as_array().unwrap().len()),
+        (&json!(2), &json!(3), 1)
+    );
+    let whole = server.call("GET", "/api/v1/auth/users", &owner, None).await.json();
+    assert_eq!((&whole["size"], whole["users"].as_array().unwrap().len()), (&json!(100), 3));
+    assert_eq!(whole["users"][2], last["users"][0]);
     let found = server.call("GET", "/api/v1/auth/users?search=ada@", &admin, None).await.json();
     assert_eq!((&found["total"], &found["users"][0]["email"]), (&json!(1), &json!("ada@shop.example")));
     let tokens = server.login("shop", "ada@shop.example", "a long enough secret").await.json();
@@ -228,7 +249,17 @@ async fn a_changed_password_ends_other_sessions() {
     let path = "/api/v1/auth/change-password";
     let wrong =
         server.call("POST", path, &here, Some(&change("not the password", "correct horse battery"))).await;
-    assert!(wrong.status.is_client_error(), "{}", wrong.text());
+    assert_eq!(
+        (wrong.status.as_u16(), &wrong.json()["detail"][0]["loc"]),
+        (422, &json!(["body", "current_password"]))
+    );
+    let mut unlike = change(&shop.owner_password, "correct horse battery");
+    unlike["confirm_new_password"] = json!("correct horse staple");
+    let unlike = server.call("POST", path, &here, Some(&unlike)).await;
+    assert_eq!(
+        (unlike.status.as_u16(), &unlike.json()["detail"][0]["loc"]),
+        (422, &json!(["body", "confirm_new_password"]))
+    );
     let body = change(&shop.owner_password, "correct horse battery");
     let changed = server.call("POST", path, &here, Some(&body)).await;
     assert_eq!(changed.status, 200, "{}", changed.text());

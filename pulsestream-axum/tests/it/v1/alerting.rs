@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::has_exactly;
 use crate::server::{Server, Shop};
+use crate::v2::alerting::stored;
 
 const RULES: &str = "/api/v1/alerting/rules";
 const ALERTS: &str = "/api/v1/alerting/alerts";
@@ -268,6 +269,8 @@ async fn every_condition_fires_when_it_holds_and_only_then() {
         ("status", threshold("status_code"), Some((503.0, ">=")), true),
         ("fast", threshold("duration_ms"), Some((10.0, "<")), false),
         ("exactly 3", threshold("count"), Some((3.0, "==")), true),
+        ("up to 3", threshold("count"), Some((3.0, "<=")), true),
+        ("more than 3", threshold("count"), Some((3.0, ">")), false),
         ("not 3", threshold("count"), Some((3.0, "!=")), false),
         ("failing", pattern("error_rate", "max_error_rate", 0.5), None, true),
         ("slow", pattern("response_time", "max_avg_response_time", 500.0), None, false),
@@ -330,4 +333,165 @@ async fn a_rule_tells_when_it_was_evaluated_last() {
     server.call("PUT", &path, &shop.key, Some(&json!({"is_active": false}))).await;
     evaluate().await;
     assert_eq!(shown().await, Value::Null, "it is off");
+}
+
+#[tokio::test]
+async fn alerts_are_listed_by_state_and_severity() {
+    use pulsestream::core::alerting::{AlertSeverity, AlertState, Suppression};
+    let server = Server::start().await;
+    let shop = server.tenant("shop").await;
+    let states = [
+        ("pending", AlertState::Pending, false),
+        ("active", AlertState::Firing, false),
+        ("suppressed", AlertState::Firing, true),
+        ("active", AlertState::NoData, false),
+        ("active", AlertState::Recovering, false),
+        ("resolved", AlertState::Resolved, false),
+    ];
+    let severities =
+        [AlertSeverity::Low, AlertSeverity::Medium, AlertSeverity::High, AlertSeverity::Critical];
+    let mut ids = Vec::new();
+    for (number, (_, state, is_suppressed)) in states.into_iter().enumerate() {
+        let number = u8::try_from(number).unwrap();
+        let (id, _) = stored(&server, &shop, number, |change| {
+            change.transition.to = state;
+            change.severity = severities[usize::from(number) % 4];
+            change.suppressed_by = is_suppressed.then_some(Suppression::MuteSchedule("night".into()));
+        })
+        .await;
+        ids.push(id.to_string());
+    }
+    let list = async |query: &str| {
+        let list = server.call("GET", &format!("{ALERTS}?{query}"), &shop.key, None).await.json();
+        let alerts = list["alerts"].as_array().unwrap().clone();
+        (list["total_count"].as_u64().unwrap(), alerts)
+    };
+    for wanted in ["pending", "active", "suppressed", "resolved"] {
+        let (total, alerts) = list(&format!("status_filter={wanted}")).await;
+        let mut expected: Vec<_> = states
+            .iter()
+            .zip(&ids)
+            .filter(|((name, ..), _)| *name == wanted)
+            .map(|(_, id)| id.clone())
+            .collect();
+        expected.reverse();
+        let found: Vec<_> = alerts.iter().map(|alert| alert["id"].as_str().unwrap().to_owned()).collect();
+        assert_eq!((total, found), (expected.len() as u64, expected), "{wanted}, the latest first");
+        assert!(alerts.iter().all(|alert| alert["status"] == wanted), "{alerts:?}");
+    }
+    assert_eq!(list("").await.0, 3, "the active ones");
+    let (total, alerts) = list("severity_filter=critical").await;
+    assert_eq!((total, &alerts[0]["severity"]), (1, &json!("critical")));
+    let (total, alerts) = list("limit=1&offset=1").await;
+    assert_eq!((total, alerts.len(), &alerts[0]["id"]), (3, 1, &json!(ids[3])));
+    for bad in ["status_filter=open", "severity_filter=error", "limit=0", "limit=1001", "offset=-1"] {
+        assert_eq!(
+            server.call("GET", &format!("{ALERTS}?{bad}"), &shop.key, None).await.status,
+            422,
+            "{bad}"
+        );
+    }
+    let stats = server.call("GET", "/api/v1/alerting/stats", &shop.key, None).await.json();
+    assert_eq!((&stats["stats"]["total_alerts"], &stats["stats"]["resolved_alerts"]), (&json!(6), &json!(1)));
+    assert_eq!(stats["recent_alerts"].as_array().unwrap().len(), 5, "five at most");
+    // Whoever resolves without a name is the system.
+    let path = format!("{ALERTS}/{}/resolve", ids[1]);
+    let resolved = server.call("POST", &path, &shop.key, Some(&json!({}))).await.json();
+    assert_eq!((&resolved["resolved_by"], &resolved["alert_id"]), (&json!("system"), &json!(ids[1])));
+}
+
+#[tokio::test]
+async fn a_rule_tells_the_channels_it_names_and_brings_at_once_and_one_by_one() {
+    use std::sync::Arc;
+
+    use pulsestream::core::alerting::{Channel, ChannelConfig, NotificationKind};
+    use pulsestream::core::event::JsonObject;
+    use pulsestream::core::id::ChannelId;
+    use pulsestream::core::memory::RecordingNotifier;
+    let config = |kind: &str| ChannelConfig::Custom { kind: kind.into(), settings: JsonObject::default() };
+    let kinds =
+        ["webhook", "of the server", "of the tenant"].map(|kind| Arc::new(RecordingNotifier::new(kind)));
+    let mut builder = Builder::default();
+    for (number, (name, kind)) in
+        [("email", "of the server"), ("slack", "of the server")].into_iter().enumerate()
+    {
+        let id = ChannelId::from_u128(number as u128 + 1);
+        builder = builder.with_server_channel(Channel::new(id, name, config(kind)));
+    }
+    for notifier in &kinds {
+        builder = builder.with_notifier(notifier.clone());
+    }
+    let server = Server::with(builder, ApiConfig::default()).await;
+    let shop = server.tenant("shop").await;
+    // The tenant's own channel of a name comes before the server's.
+    let own = json!({"name": "slack", "config": {"type": "custom", "kind": "of the tenant"}});
+    assert_eq!(server.call("POST", "/api/v2/channels", &shop.key, Some(&own)).await.status, 201);
+    for (name, channels) in [
+        ("names", json!(["email", "slack"])),
+        ("brings", json!({"webhook": {"url": "https://hooks.example/x"}})),
+    ] {
+        let mut rule = rule(name);
+        rule["notification_channels"] = channels;
+        made(&server, &shop, &rule).await;
+    }
+    sent(&server, &shop, 3, 200).await;
+    let evaluated = server.call("POST", "/api/v1/alerting/evaluate", &shop.key, None).await.json();
+    assert_eq!(evaluated["alerts_triggered"], 2, "{evaluated}");
+    // No time passes: what is told is told at once, each alert by itself.
+    let mut told = [Vec::new(), Vec::new(), Vec::new()];
+    let all_told = async {
+        while told.iter().any(Vec::is_empty) {
+            for (told, notifier) in told.iter_mut().zip(&kinds) {
+                told.extend(notifier.take().into_iter().map(|it| it.delivery.content));
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        loop {
+            let list = server.call("GET", ALERTS, &shop.key, None).await.json();
+            let counts = |alert: &Value| {
+                let expected = if alert["rule_name"] == "names" { 2 } else { 1 };
+                alert["notifications_sent"] == expected && alert["notification_failures"] == 0
+            };
+            if list["alerts"].as_array().unwrap().iter().all(counts) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), all_told)
+        .await
+        .expect("every channel is told, and counted");
+    for (told, name) in told.iter().zip(["brings", "names", "names"]) {
+        assert_eq!(
+            (told.len(), told[0].kind, told[0].alerts.len()),
+            (1, NotificationKind::Firing, 1),
+            "{told:?}"
+        );
+        assert_eq!(told[0].alerts[0].rule_name, name);
+    }
+}
+
+#[tokio::test]
+async fn processing_an_event_again_doubles_nothing() {
+    let server = Server::start().await;
+    let shop = server.tenant("shop").await;
+    let mut once = rule("once");
+    once["condition"] = json!({"type": "count", "min_count": 1});
+    made(&server, &shop, &once).await;
+    let event = json!({
+        "event_id": "e1", "event_type": "api_call", "title": "t",
+        "source": {"service": "s", "endpoint": "/", "method": "GET"}
+    });
+    assert_eq!(server.call("POST", "/api/v1/ingestion/events", &shop.key, Some(&event)).await.status, 200);
+    let mut alerts = Vec::new();
+    for _ in 0..3 {
+        let again = server.call("POST", "/api/v1/ingestion/events/e1/retry", &shop.key, None).await;
+        assert_eq!(again.status, 200, "{}", again.text());
+        let list = server.call("GET", ALERTS, &shop.key, None).await.json();
+        assert_eq!(list["total_count"], 1, "{list}");
+        alerts.push(list["alerts"][0]["id"].clone());
+    }
+    assert!(alerts.iter().all(|id| *id == alerts[0]), "{alerts:?}");
+    let stats = server.call("GET", "/api/v1/ingestion/stats", &shop.key, None).await.json();
+    assert_eq!(stats["total_events"], 1, "{stats}");
 }

@@ -150,6 +150,35 @@ async fn real_time_metrics() {
     );
 }
 
+#[tokio::test]
+async fn the_ten_busiest_endpoints_are_listed() {
+    let server = Server::start().await;
+    let shop = server.tenant("shop").await;
+    for number in 0..12_u32 {
+        let count = if number < 2 { 1 } else { 2 + number % 3 };
+        for _ in 0..count {
+            sent(&server, &shop, "2026-01-15T11:59:00Z", &format!("/{number}"), 200, 10).await;
+        }
+    }
+    let answer = server.call("GET", "/api/v1/dashboard/metrics/real-time", &shop.key, None).await.json();
+    let data = &answer["data"];
+    assert_eq!(data["time_window"], "1h", "an hour, when the call does not say");
+    let counts: Vec<_> = data["top_endpoints"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it["request_count"].as_u64().unwrap())
+        .collect();
+    assert_eq!(counts, [4, 4, 4, 4, 3, 3, 3, 2, 2, 2], "{data}");
+    for (window, since) in
+        [("30s", "2026-01-15T11:59:30Z"), ("90m", "2026-01-15T10:30:00Z"), ("2d", "2026-01-13T12:00:00Z")]
+    {
+        let path = format!("/api/v1/dashboard/metrics/real-time?time_window={window}");
+        let data = server.call("GET", &path, &shop.key, None).await.json()["data"].clone();
+        assert_eq!((&data["time_window"], &data["since"]), (&json!(window), &json!(since)));
+    }
+}
+
 type Socket = WebSocketStream<TcpStream>;
 
 async fn listening(server: &Server) -> SocketAddr {
@@ -278,8 +307,20 @@ async fn a_socket_is_authenticated_like_every_call() {
     assert_eq!(open(address, &path, Some("key:nonsense")).await.unwrap_err(), 401);
     assert_eq!(open(address, &format!("{path}?token=nonsense"), None).await.unwrap_err(), 401);
     assert_eq!(open(address, &path, Some(&neighbour.key)).await.unwrap_err(), 403);
-    let _socket = open(address, &path, Some(&shop.key)).await.unwrap();
+    // A browser, which cannot set headers here, shows a ticket.
+    let ticket = async |shop: &Shop| {
+        let made = server.call("POST", "/api/v2/events/stream/ticket", &shop.key, None).await.json();
+        format!("{path}?token={}", made["ticket"].as_str().unwrap())
+    };
+    assert_eq!(open(address, &ticket(&neighbour).await, None).await.unwrap_err(), 403);
+    let mut socket = open(address, &ticket(&shop).await, None).await.unwrap();
+    assert_eq!(ask(&mut socket, &json!({"type": "heartbeat"})).await["type"], "heartbeat_response");
     assert_eq!(open(address, &path, Some(&shop.key)).await.unwrap_err(), 503, "one more than there may be");
+    let bearer = shop.key.replace("key:", "token:");
+    let old = ticket(&shop).await;
+    server.clock.advance(Duration::from_secs(3_600));
+    assert_eq!(open(address, &old, None).await.unwrap_err(), 401, "a ticket is short-lived");
+    assert_eq!(server.call("GET", &old, &bearer, None).await.status, 400, "a header comes before a ticket");
     let plain = server.call("GET", &path, &shop.key, None).await;
     assert_eq!((plain.status.as_u16(), plain.json()["error"].clone()), (400, json!("WEBSOCKET_EXPECTED")));
 }

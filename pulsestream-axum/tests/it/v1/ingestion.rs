@@ -419,6 +419,19 @@ async fn every_filter_of_the_search_filters() {
 }
 
 #[tokio::test]
+async fn a_search_that_does_not_say_has_a_hundred_events() {
+    let (server, shop) = shop().await;
+    let events: Vec<_> = (0..101).map(|number| event(&format!("e{number}"))).collect();
+    let stored = server.call("POST", BATCH, &shop.key, Some(&json!({"events": events}))).await.json();
+    assert_eq!(stored["successful_events"], 101);
+    let page = server.call("GET", &format!("{EVENTS}/search"), &shop.key, None).await.json();
+    assert_eq!((page["events"].as_array().unwrap().len(), &page["has_more"]), (100, &json!(true)));
+    assert_eq!(page["total_count"], 101);
+    let latest = server.call("GET", "/api/v1/dashboard/events/stream", &shop.key, None).await.json();
+    assert_eq!(latest["total_count"], 50);
+}
+
+#[tokio::test]
 async fn events_are_deleted_and_processed_again() {
     let (server, shop) = shop().await;
     server.call("POST", EVENTS, &shop.key, Some(&event("e1"))).await;

@@ -25,7 +25,11 @@ async fn keys_are_made_rotated_and_revoked() {
     for key in [&key, &next] {
         assert_eq!(server.call("POST", "/api/v2/events", key, Some(&event)).await.status, 200);
     }
+    let shown = server.call("GET", &path, &own.key, None).await.json();
+    assert_eq!((&shown["id"], &shown["expires_at"]), (&made["info"]["id"], &json!("2026-01-15T13:00:00Z")));
     assert_eq!(server.call("DELETE", &path, &own.key, None).await.status, 204);
+    let revoked = server.call("GET", &path, &own.key, None).await.json();
+    assert_eq!(revoked["revoked_at"], "2026-01-15T12:00:00Z");
     problem(&server.call("POST", "/api/v2/events", &key, Some(&event)).await, 401, "unauthenticated");
     let list = server.call("GET", "/api/v2/keys", &own.key, None).await;
     assert_eq!(list.json()["keys"].as_array().unwrap().len(), 3);
@@ -60,6 +64,7 @@ async fn users_are_made_listed_promoted_and_deactivated() {
     let path = format!("/api/v2/users/{}", bob["id"].as_str().unwrap());
     let role = server.call("PUT", &format!("{path}/role"), &owner, Some(&json!({"role": "admin"}))).await;
     assert_eq!(role.json()["role"], "admin");
+    assert_eq!(server.call("GET", &path, &owner, None).await.json(), role.json());
     let bad = server.call("PUT", &format!("{path}/role"), &owner, Some(&json!({"role": "root"}))).await;
     assert_eq!(pointers(&problem(&bad, 422, "invalid")), ["/role"]);
     let off = server.call("POST", &format!("{path}/deactivate"), &owner, None).await;

@@ -149,6 +149,16 @@ async fn a_text_is_explained() {
 
 /// Stores an alert of a tenant that fires, with a delivery about it, as the alerting processor does.
 async fn firing(server: &Server, shop: &Shop, number: u8) -> (AlertId, DeliveryId) {
+    stored(server, shop, number, |_| ()).await
+}
+
+/// Does the same after the alert was changed.
+pub(crate) async fn stored(
+    server: &Server,
+    shop: &Shop,
+    number: u8,
+    change: impl FnOnce(&mut AlertChange),
+) -> (AlertId, DeliveryId) {
     let tenant: TenantId = shop.id.parse().unwrap();
     let (rule, fingerprint) = (RuleId::from_u128(7), Fingerprint(u64::from(number)));
     let at = Timestamp::from_seconds(START + i64::from(number));
@@ -169,7 +179,7 @@ async fn firing(server: &Server, shop: &Shop, number: u8) -> (AlertId, DeliveryI
         reason: TransitionReason::Condition,
         muted: None,
     };
-    let change = AlertChange {
+    let mut changed = AlertChange {
         transition,
         rule_name: "slow".into(),
         severity: Default::default(),
@@ -178,6 +188,7 @@ async fn firing(server: &Server, shop: &Shop, number: u8) -> (AlertId, DeliveryI
         summary: "count > 5".into(),
         suppressed_by: None,
     };
+    change(&mut changed);
     let channel = ChannelId::from_u128(9);
     let content = NotificationContent {
         kind: NotificationKind::Firing,
@@ -197,8 +208,12 @@ async fn firing(server: &Server, shop: &Shop, number: u8) -> (AlertId, DeliveryI
         position: Position::START,
         state: Vec::new(),
     };
-    let changes =
-        TenantAlertChanges { tenant, alerts: vec![change], timeline: Vec::new(), deliveries: vec![delivery] };
+    let changes = TenantAlertChanges {
+        tenant,
+        alerts: vec![changed],
+        timeline: Vec::new(),
+        deliveries: vec![delivery],
+    };
     let commit = AlertCommit { checkpoint, changes: vec![changes] };
     // Commits pass over tenants without any configuration.
     let (routing, author) = (Routing::default(), Author::server(at));

@@ -251,6 +251,20 @@ async fn aggregates_measure_groups_and_buckets() {
 }
 
 #[tokio::test]
+async fn a_sum_beyond_the_largest_number_is_that_number() {
+    let (server, own, _) = shops().await;
+    let event = |v: f64| json!({"event_type": "x", "payload": {"v": v}});
+    let events = json!([event(-1.7e308), event(-1.7e308)]);
+    assert_eq!(server.call("POST", EVENTS, &own.key, Some(&events)).await.json()["stored"], 2);
+    let question = json!({
+        "range": {"from": "2026-01-15T00:00:00Z", "to": "2026-01-16T00:00:00Z"},
+        "measures": ["sum(payload.v)", "max(payload.v)"],
+    });
+    let answer = server.call("POST", "/api/v2/events/aggregate", &own.key, Some(&question)).await.json();
+    assert_eq!(answer["rows"][0]["values"], json!([f64::MIN, -1.7e308]), "{answer}");
+}
+
+#[tokio::test]
 async fn who_may_not_is_refused() {
     let (server, own, _) = shops().await;
     problem(&server.call("GET", EVENTS, "", None).await, 401, "unauthenticated");

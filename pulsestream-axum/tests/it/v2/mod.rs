@@ -1,9 +1,10 @@
 //! `/api/v2`.
 
 mod accounts;
-mod alerting;
+pub(crate) mod alerting;
 mod events;
 mod insight;
+mod once;
 mod stream;
 
 use serde_json::{Value, json};

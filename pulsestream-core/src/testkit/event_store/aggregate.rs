@@ -73,6 +73,17 @@ pub(super) async fn aggregate_sum_avg_min_max(probe: Probe) {
         .await;
 }
 
+/// A sum beyond the largest double is infinite, and so is a mean that needs it; the others are what they are.
+pub(super) async fn aggregate_beyond_the_largest_double(probe: Probe) {
+    values(&probe, &["1.7e308", "1.7e308", "1", "1.7e308"]).await;
+    let measures = ["sum(payload.v)", "avg(payload.v)", "min(payload.v)", "p50(payload.v)", "count"];
+    let (large, half) = (format!("{:.0}", 1.7e308), format!("{:.0}", 1.7e308 / 2.0));
+    assert_rows(&probe, query(&[], &measures), &[&format!("inf inf 1 {large} 4")]).await;
+    let groups = [format!("[even] {large} {half} 1 {half} 2"), format!("[odd] inf inf {large} {large} 2")];
+    let groups = groups.each_ref().map(String::as_str);
+    assert_rows(&probe, query(&["source.service"], &measures), &groups).await;
+}
+
 /// Where there is no number, a measure of numbers is null, not zero.
 pub(super) async fn aggregate_of_no_numbers_is_null(probe: Probe) {
     values(&probe, &["\"a\"", "null", "false"]).await;

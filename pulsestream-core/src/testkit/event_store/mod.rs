@@ -85,7 +85,7 @@ super::suite! {
         isolation: isolation_of_find, isolation_of_aggregate, isolation_of_scan, delete_is_isolated,
             isolation_of_retain, isolation_of_get_after_delete;
         aggregate: aggregate_over_nothing, aggregate_counts, aggregate_sum_avg_min_max,
-            aggregate_of_no_numbers_is_null, aggregate_fixed_fields, aggregate_count_distinct,
+            aggregate_beyond_the_largest_double, aggregate_of_no_numbers_is_null, aggregate_fixed_fields, aggregate_count_distinct,
             aggregate_percentiles_interpolate, aggregate_percentiles_with_ties,
             aggregate_percentiles_of_one_value, aggregate_rate, aggregate_error_rate,
             aggregate_filters_and_cuts, aggregate_refuses_invalid, aggregate_sums_precisely,
