@@ -110,6 +110,19 @@ pub struct Alert {
 }
 
 impl Alert {
+    /// Returns the record after a change, and the entry that its timeline gets: none when the change did nothing, see
+    /// [`Self::apply`].
+    pub fn after(before: Option<Self>, change: &AlertChange) -> (Self, Option<TimelineEntry>) {
+        let (alert, is_news) = match before {
+            Some(mut alert) => {
+                let is_news = alert.apply(change);
+                (alert, is_news)
+            }
+            None => (Self::open(change), true),
+        };
+        (alert, is_news.then(|| TimelineEntry::of(change)))
+    }
+
     /// Opens the record with the first change of an episode.
     pub fn open(change: &AlertChange) -> Self {
         let transition = &change.transition;

@@ -123,15 +123,9 @@ async fn apply(transaction: &mut Transaction<'_>, changes: &TenantAlertChanges) 
     for change in &changes.alerts {
         let id = change.transition.alert;
         let before: Option<Alert> = transaction.get(&keys::alert(tenant, id), "alert").await?;
-        let after = match before.clone() {
-            Some(mut alert) => {
-                alert.apply(change);
-                alert
-            }
-            None => Alert::open(change),
-        };
+        let (after, entry) = Alert::after(before.clone(), change);
         replace(transaction, tenant, before.as_ref(), &after).await?;
-        add_to_timeline(transaction, tenant, id, vec![TimelineEntry::of(change)]).await?;
+        add_to_timeline(transaction, tenant, id, Vec::from_iter(entry)).await?;
     }
     record_timeline(transaction, tenant, &changes.timeline).await?;
     outbox_rows::insert(transaction, tenant, &changes.deliveries).await?;

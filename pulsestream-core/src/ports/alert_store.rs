@@ -217,8 +217,8 @@ pub struct CheckpointUpdate {
 pub struct TenantAlertChanges {
     /// The tenant.
     pub tenant: TenantId,
-    /// Changes of alerts; those of one alert in the order of their sequence. Each also makes the timeline entry
-    /// [`TimelineEntry::of`].
+    /// Changes of alerts; those of one alert in the order of their sequence. Each that changes its alert also makes the timeline
+    /// entry [`TimelineEntry::of`].
     pub alerts: Vec<AlertChange>,
     /// Further timeline entries.
     pub timeline: Vec<TimelineEntry>,
@@ -288,6 +288,7 @@ pub trait AlertStore: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Contract
     /// - A concurrent transition of the engine is not lost, and does not undo the action (`alerts_actions_survive_the_engine`).
+    /// - What the engine says of an episode that a person has resolved is in no timeline (`alerts_actions_survive_the_engine`).
     ///
     /// # Errors
     /// `NotFound` for an unknown alert; `Conflict` when the action does not apply to its state.
@@ -393,7 +394,7 @@ pub trait AlertStore: fmt::Debug + Send + Sync + 'static {
 
     /// Applies the effects of events and moves the checkpoint on, together or not at all.
     ///
-    /// Alerts are opened with [`Alert::open`] and changed with [`Alert::apply`], so that what a person did meanwhile stays.
+    /// Alerts are opened and changed with [`Alert::after`], so that what a person did meanwhile stays.
     ///
     /// # Contract
     /// - A fencing token below the highest seen fails with `Fenced` (`commit_refuses_old_tokens`).

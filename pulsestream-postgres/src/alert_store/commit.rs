@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use pulsestream_core::alerting::{Alert, TimelineEntry};
+use pulsestream_core::alerting::Alert;
 use pulsestream_core::error::{Error, ErrorKind, Result};
 use pulsestream_core::id::{AlertId, TenantId};
 use pulsestream_core::ports::alert_store::{
@@ -121,16 +121,14 @@ async fn apply(
     if !changes.alerts.is_empty() {
         let ids: Vec<AlertId> = changes.alerts.iter().map(|change| change.transition.alert).collect();
         let mut alerts = alerts::lock(connection, schema, tenant, &ids).await?;
+        let mut entries = Vec::with_capacity(changes.alerts.len());
         for change in &changes.alerts {
-            alerts
-                .entry(change.transition.alert)
-                .and_modify(|alert| {
-                    alert.apply(change);
-                })
-                .or_insert_with(|| Alert::open(change));
+            let id = change.transition.alert;
+            let (alert, entry) = Alert::after(alerts.remove(&id), change);
+            alerts.insert(id, alert);
+            entries.extend(entry);
         }
         alerts::store(connection, schema, tenant, alerts.values()).await?;
-        let entries: Vec<TimelineEntry> = changes.alerts.iter().map(TimelineEntry::of).collect();
         timeline::insert(connection, schema, tenant, &entries).await?;
     }
     timeline::record(connection, schema, tenant, &changes.timeline).await?;
