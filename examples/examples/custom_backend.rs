@@ -162,12 +162,16 @@ impl EventStore for ListStore {
         refuse_zero("event_store.tail", options.limit)?;
         let first = usize::try_from(after.0).unwrap_or(usize::MAX);
         let mut rest = (1_u128..).map(Position).zip(&list.log).skip(first).filter_map(|(position, entry)| {
-            let (tenant, event) = entry.as_ref().filter(|(tenant, _)| Partition::of(*tenant) == partition)?;
+            let is_wanted = |tenant| Partition::of(tenant) == partition && options.wants(tenant);
+            let (tenant, event) = entry.as_ref().filter(|(tenant, _)| is_wanted(*tenant))?;
             Some(TailedEvent { tenant: *tenant, position, event: event.clone() })
         });
         let events: Vec<TailedEvent> = rest.by_ref().take(options.limit).collect();
-        let next = events.last().map_or(after, |event| event.position);
-        Ok(TailBatch { events, next, caught_up: rest.next().is_none() })
+        let caught_up = rest.next().is_none();
+        // At the end what was passed over is behind the reader too.
+        let end = if caught_up { Some(Position(list.log.len() as u128)) } else { None };
+        let next = end.or(events.last().map(|event| event.position)).map_or(after, |next| next.max(after));
+        Ok(TailBatch { events, next, caught_up })
     }
 
     async fn wait_for_events(&self, _partition: Partition, after: Position) -> Result<()> {

@@ -154,6 +154,12 @@ impl Param {
         array.into()
     }
 
+    pub(crate) fn bools(values: impl IntoIterator<Item = bool>) -> Self {
+        let mut array = ArrayParam::new(BOOL);
+        values.into_iter().for_each(|value| array.raw(Some(&[u8::from(value)])));
+        array.into()
+    }
+
     pub(crate) fn float8s(numbers: impl IntoIterator<Item = f64>) -> Self {
         let mut array = ArrayParam::new(FLOAT8);
         numbers.into_iter().for_each(|number| array.raw(Some(&number.to_be_bytes())));

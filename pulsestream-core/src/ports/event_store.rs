@@ -124,8 +124,7 @@ pub enum AppendOutcome {
 pub struct TailOptions {
     /// How many events at most, at least 1.
     pub limit: usize,
-    /// Whose events are wanted; `None` for everybody's. It saves a store the work of reading the others, and is no promise: a reader
-    /// passes over what comes all the same.
+    /// Whose events are wanted; `None` for everybody's. It saves a store the work of reading the others.
     pub tenants: Option<Arc<BTreeSet<TenantId>>>,
 }
 
@@ -289,7 +288,7 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     /// - Events come under the tenant that appended them, in the partition of that tenant (`tail_partitions_by_tenant`).
     /// - Reading again from an older position delivers the same events again, less the deleted (`tail_replays`).
     /// - Appends that were acknowledged one after the other stand in this order (`tail_follows_acknowledgements`).
-    /// - With `tenants` each event of those comes as it does without, and `next` moves on past those of others
+    /// - With `tenants` each event of those comes as it does without, none of others does, and `next` moves on past them
     ///   (`tail_of_some_tenants`).
     /// - `limit` 0 is refused with `Invalid` (`limits_of_tail`).
     async fn tail(&self, partition: Partition, after: Position, options: TailOptions) -> Result<TailBatch>;

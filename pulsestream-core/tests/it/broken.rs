@@ -33,6 +33,7 @@ enum Fault {
     IgnoresTheLimitOfGroups,
     SkipsInTheTail,
     RepeatsInTheTail,
+    IgnoresWhoIsWantedInTheTail,
     RetainsOneMicrosecondTooMuch,
     DeletesTooMuch,
     DeletesNothing,
@@ -137,7 +138,15 @@ impl EventStore for Broken {
         self.inner.scan(self.tenant(tenant), query).await
     }
 
-    async fn tail(&self, partition: Partition, after: Position, options: TailOptions) -> Result<TailBatch> {
+    async fn tail(
+        &self,
+        partition: Partition,
+        after: Position,
+        mut options: TailOptions,
+    ) -> Result<TailBatch> {
+        if self.is(Fault::IgnoresWhoIsWantedInTheTail) {
+            options.tenants = None;
+        }
         let mut batch = self.inner.tail(partition, after, options).await?;
         if self.is(Fault::SkipsInTheTail) && batch.events.len() > 1 {
             batch.events.remove(0);
@@ -266,6 +275,7 @@ fn a_wrong_tail_is_noticed() {
     let by = ["tail_has_no_gaps_or_repeats", "tail_replays", "tail_carries_whole_events"];
     assert_noticed(Fault::SkipsInTheTail, &by);
     assert_noticed(Fault::RepeatsInTheTail, &["tail_has_no_gaps_or_repeats"]);
+    assert_noticed(Fault::IgnoresWhoIsWantedInTheTail, &["tail_of_some_tenants"]);
 }
 
 #[test]

@@ -115,7 +115,7 @@ impl EventStore for PostgresEventStore {
     async fn tail(&self, partition: Partition, after: Position, options: TailOptions) -> Result<TailBatch> {
         self.database.ensure_open("event_store.tail")?;
         ensure_at_least_one("event_store.tail", "/limit", options.limit)?;
-        self.tail_batch(partition, after, options.limit).await
+        self.tail_batch(partition, after, options).await
     }
 
     async fn wait_for_events(&self, partition: Partition, after: Position) -> Result<()> {

@@ -5,14 +5,16 @@
 //! then is behind it for good. A transaction that writes for long, of whatever application on the server, delays the tail
 //! for as long.
 //!
-//! A node reads 16 partitions, so what is asked of several of them at the same time goes to the server in one statement.
+//! A node reads 16 partitions, so what is asked of several of them at the same time goes to the server in one statement. Of tenants that
+//! nobody wants to hear of only the keys are walked over, to know where the reader is then.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pulsestream_core::error::Result;
 use pulsestream_core::id::TenantId;
-use pulsestream_core::ports::event_store::{Partition, Position, TailBatch, TailedEvent};
+use pulsestream_core::ports::event_store::{Partition, Position, TailBatch, TailOptions, TailedEvent};
 
 use super::PostgresEventStore;
 use super::read::saturating;
@@ -34,17 +36,21 @@ const MAX_STATEMENT_EVENTS: usize = 10_000;
 const HORIZON: &str = "(select pg_snapshot_xmin(pg_current_snapshot())::text::bigint)";
 
 /// Up to where a reader of a partition has come.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Place {
     partition: i16,
     after: (i64, i64),
-    /// How many events it takes at most.
+    /// How many keys it takes at most.
     limit: usize,
+    /// Whose events it wants; `None` for everybody's.
+    tenants: Option<Arc<BTreeSet<TenantId>>>,
 }
 
 impl Place {
-    fn new(partition: Partition, after: Position, limit: usize) -> Self {
-        Self { partition: i16::try_from(partition.number()).unwrap_or_default(), after: unpack(after), limit }
+    fn new(partition: Partition, after: Position, options: TailOptions) -> Self {
+        let TailOptions { limit, tenants } = options;
+        let partition = i16::try_from(partition.number()).unwrap_or_default();
+        Self { partition, after: unpack(after), limit, tenants }
     }
 }
 
@@ -59,6 +65,8 @@ struct Pending {
 #[derive(Debug, Default)]
 struct Found {
     events: Vec<TailedEvent>,
+    /// The place of the last key that was read, whoever wants it.
+    read_to: Option<Position>,
     has_more: bool,
     /// The oldest and the newest transaction whose events are acknowledged, but not settled.
     unsettled: Option<(i64, i64)>,
@@ -86,22 +94,31 @@ impl Log {
 /// Places as a table.
 const ASKED: &str =
     "unnest($1::smallint[], $2::bigint[], $3::bigint[]) with ordinality as asked (number, xid, seq, place)";
+/// Places as a table, with how many keys each takes, and whether it wants the events of everybody.
+const ASKED_TO_READ: &str = "unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::boolean[]) \
+     with ordinality as asked (number, xid, seq, most, is_for_all, place)";
 /// Rows of the log behind the place asked.
 const BEHIND: &str = "partition = asked.number and (xid, seq) > (asked.xid, asked.seq)";
 
-/// One row for each event, and one for a place without any.
+/// One row for each event that is wanted, one for the last key that was read, and one for a place without any. Who wants whom is a
+/// list of pairs that is hashed once; one key more than asked for is read, to know whether there are more.
 fn read_sql(schema: &str) -> String {
     format!(
-        "select asked.place, unsettled.oldest, unsettled.newest, found.tenant_id is not null, found.* from {ASKED} \
+        "select asked.place, unsettled.oldest, unsettled.newest, found.xid, found.seq, found.has_more, \
+          found.id is not null, found.tenant_id, {columns} from {ASKED_TO_READ} \
          cross join lateral (select min(xid) as oldest, max(xid) as newest from {schema}.event_keys \
           where {BEHIND} and xid >= {HORIZON}) unsettled \
-         left join lateral (select k.tenant_id, k.xid, k.seq, {columns} from \
-          (select tenant_id, event_id, \"timestamp\", xid, seq from {schema}.event_keys \
-           where {BEHIND} and xid < {HORIZON} order by xid, seq limit $4) k \
-          cross join lateral (select * from {schema}.events e where e.tenant_id = k.tenant_id \
-           and e.\"timestamp\" = k.\"timestamp\" and e.id = k.event_id limit 1) e) found on true \
+         left join lateral (select k.xid, k.seq, k.total > asked.most as has_more, e.* from \
+          (select near.*, asked.is_for_all or (asked.place, near.tenant_id) in \
+            (select place, tenant_id from unnest($6::bigint[], $7::uuid[]) as wanted (place, tenant_id)) as is_wanted, \
+            row_number() over (order by near.xid, near.seq) as number, count(*) over () as total from \
+            (select tenant_id, event_id, \"timestamp\", xid, seq from {schema}.event_keys \
+             where {BEHIND} and xid < {HORIZON} order by xid, seq limit $8) near) k \
+          left join lateral (select * from {schema}.events e where k.is_wanted and e.tenant_id = k.tenant_id \
+           and e.\"timestamp\" = k.\"timestamp\" and e.id = k.event_id limit 1) e on true \
+          where k.number <= asked.most and (k.is_wanted or k.number = least(k.total, asked.most))) found on true \
          order by asked.place, found.xid, found.seq",
-        columns = column_list("e."),
+        columns = column_list("found."),
     )
 }
 
@@ -120,33 +137,50 @@ fn params_of(places: &[Place]) -> Vec<Param> {
     ]
 }
 
-/// Reads up to one event more than each limit; less when many ask.
+/// What places ask, as [`read_sql`] takes it.
+fn reading_params_of(places: &[Place]) -> Vec<Param> {
+    let share = (MAX_STATEMENT_EVENTS / places.len().max(1)).max(1);
+    let limits: Vec<usize> = places.iter().map(|place| place.limit.min(share)).collect();
+    let most = limits.iter().copied().max().unwrap_or_default();
+    let mut params = params_of(places);
+    params.push(Param::int8s(limits.into_iter().map(saturating)));
+    params.push(Param::bools(places.iter().map(|place| place.tenants.is_none())));
+    let wanted = places.iter().zip(1_i64..).flat_map(|(place, ordinal)| {
+        place.tenants.iter().flat_map(|tenants| tenants.iter()).map(move |tenant| (ordinal, tenant.as_u128()))
+    });
+    let (ordinals, tenants): (Vec<i64>, Vec<u128>) = wanted.unzip();
+    // One limit for all, so that the server knows it when it plans.
+    params.extend([
+        Param::int8s(ordinals),
+        Param::uuids(tenants),
+        Param::int8(saturating(most.saturating_add(1))),
+    ]);
+    params
+}
+
+/// Reads up to as many keys as each wants; fewer when many ask.
 async fn read_all(database: Arc<Database>, sql: Arc<str>, places: Vec<Place>) -> Result<Vec<Found>> {
-    let most = places.iter().map(|place| place.limit).max().unwrap_or_default();
-    let most = most.min((MAX_STATEMENT_EVENTS / places.len().max(1)).max(1));
-    let mut params = params_of(&places);
-    params.push(Param::int8(saturating(most.saturating_add(1))));
+    let (params, count) = (reading_params_of(&places), places.len());
     database
         .read("event_store.tail", Scope::Processor, move |connection| {
-            let (read, places) = (bound(sql.clone(), &params), places.clone());
+            let read = bound(sql.clone(), &params);
             Box::pin(async move {
-                let mut found: Vec<Found> = places.iter().map(|_| Found::default()).collect();
+                let mut found: Vec<Found> = (0..count).map(|_| Found::default()).collect();
                 for row in read.fetch_all(connection).await? {
                     let mut columns = Columns::new(&row);
                     let ordinal = usize::try_from(columns.int8()?).unwrap_or_default();
                     let Some(found) = found.get_mut(ordinal.wrapping_sub(1)) else { continue };
                     found.unsettled = columns.optional_int8()?.zip(columns.optional_int8()?);
-                    if !columns.bool()? {
+                    let Some((xid, seq)) = columns.optional_int8()?.zip(columns.optional_int8()?) else {
                         continue;
+                    };
+                    let position = pack(xid, seq);
+                    found.read_to = Some(position);
+                    found.has_more = columns.bool()?;
+                    if columns.bool()? {
+                        let tenant = TenantId::from_u128(columns.uuid()?);
+                        found.events.push(TailedEvent { tenant, position, event: event_from(&mut columns)? });
                     }
-                    let tenant = TenantId::from_u128(columns.uuid()?);
-                    let position = pack(columns.int8()?, columns.int8()?);
-                    found.events.push(TailedEvent { tenant, position, event: event_from(&mut columns)? });
-                }
-                for (found, place) in found.iter_mut().zip(&places) {
-                    let limit = most.min(place.limit);
-                    found.has_more = found.events.len() > limit;
-                    found.events.truncate(limit);
                 }
                 Ok(found)
             })
@@ -176,12 +210,13 @@ impl PostgresEventStore {
         &self,
         partition: Partition,
         after: Position,
-        limit: usize,
+        options: TailOptions,
     ) -> Result<TailBatch> {
-        let place = Place::new(partition, after, limit);
+        let place = Place::new(partition, after, options);
         let (mut newest, mut waits_left) = (None, SETTLE_WAITS);
         loop {
-            let Found { events, has_more, unsettled } = self.log.read.ask("event_store.tail", place).await?;
+            let Found { events, read_to, has_more, unsettled } =
+                self.log.read.ask("event_store.tail", place.clone()).await?;
             // What was acknowledged before the call is waited for, also while other transactions run: they mostly end soon. What
             // came since then is the next call's.
             let newest = *newest.get_or_insert(unsettled.map(|(_, newest)| newest));
@@ -192,7 +227,7 @@ impl PostgresEventStore {
                 tokio::time::sleep(SETTLE).await;
                 continue;
             }
-            let next = events.last().map_or(after, |event| event.position);
+            let next = read_to.unwrap_or(after);
             return Ok(TailBatch { events, next, caught_up: !has_more && !is_missing });
         }
     }
@@ -204,7 +239,8 @@ impl PostgresEventStore {
             let arrival = self.arrivals.of(partition).notified();
             tokio::pin!(arrival);
             arrival.as_mut().enable();
-            let pending = self.log.look.ask(operation, Place::new(partition, after, 0)).await?;
+            let pending =
+                self.log.look.ask(operation, Place::new(partition, after, TailOptions::default())).await?;
             if pending.settled {
                 return Ok(());
             }

@@ -20,4 +20,5 @@ mod pooler;
 mod restart;
 mod retention;
 mod support;
+mod tail;
 mod text_search;
