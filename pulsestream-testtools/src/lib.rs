@@ -5,6 +5,7 @@
 //!   stopped and started again on the same port with the same data.
 //! - [`PgbouncerServer`] stands between a client and PostgreSQL and lends sessions for one transaction.
 //! - [`server_url`] and [`find_program`] say loudly what is missing, and fail in CI instead of skipping.
+//! - [`HungReceiver`] takes connections and never speaks the protocol to its end.
 //! - [`identity`] is an identity provider that publishes keys over TLS.
 //! - [`smtp::SmtpServer`] takes mail, with STARTTLS, TLS and both ways to log in.
 //! - `cargo xtask` starts its servers with the same code, without the feature `network`.
@@ -29,6 +30,8 @@
 
 mod available;
 #[cfg(feature = "network")]
+mod hung;
+#[cfg(feature = "network")]
 pub mod identity;
 #[cfg(feature = "network")]
 mod proxy;
@@ -36,6 +39,8 @@ mod servers;
 mod wait;
 
 pub use available::{PGBOUNCER, POSTGRES, Program, REDIS, find_program, server_url};
+#[cfg(feature = "network")]
+pub use hung::HungReceiver;
 #[cfg(feature = "network")]
 pub use proxy::{Direction, FaultProxy};
 pub use servers::pgbouncer::PgbouncerServer;

@@ -36,6 +36,7 @@ use tokio::sync::Notify;
 
 use crate::alerting;
 use crate::background::{Background, Worker};
+use crate::deadline::DeadlineNotifier;
 use crate::delivery::DeliveryWorker;
 use crate::erase::EraseTenant;
 use crate::handle::{Inner, PulseStream};
@@ -267,7 +268,7 @@ impl Builder {
         self
     }
 
-    /// Delivers to channels of the notifier's kind with it; of two of one kind the later counts.
+    /// Delivers to channels of the notifier's kind with it; of two of one kind the later counts. An attempt that takes 55 s has failed.
     #[must_use]
     pub fn with_notifier(mut self, notifier: Arc<dyn Notifier>) -> Self {
         self.notifiers.push(notifier);
@@ -398,10 +399,12 @@ impl Builder {
         }
         #[cfg(feature = "jwks")]
         let egress = self.outbound.egress.clone();
+        let own =
+            self.notifiers.into_iter().map(|notifier| DeadlineNotifier::around(notifier, &env)).collect();
         #[cfg(feature = "notify")]
-        let (notifiers, reset_mails) = self.outbound.open(self.notifiers, &env)?;
+        let (notifiers, reset_mails) = self.outbound.open(own, &env)?;
         #[cfg(not(feature = "notify"))]
-        let (notifiers, reset_mails) = (self.notifiers, None);
+        let (notifiers, reset_mails): (Vec<Arc<dyn Notifier>>, _) = (own, None);
         if let Some(mailer) = self.reset_mailer.or(reset_mails) {
             auth = auth.with_reset_mailer(mailer);
         }

@@ -24,6 +24,7 @@ mod background;
 #[cfg(feature = "embedded")]
 mod backup;
 mod builder;
+mod deadline;
 mod delivery;
 mod erase;
 #[cfg(feature = "jwks")]

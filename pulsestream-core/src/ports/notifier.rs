@@ -96,8 +96,9 @@ pub trait Notifier: fmt::Debug + Send + Sync + 'static {
     /// Makes one attempt. A failure of the receiver or of the way to it is an outcome, never an error or a panic.
     ///
     /// # Contract
-    /// - Returns within the notifier's own deadline whatever the receiver does (`notifier_has_a_deadline`).
-    /// - Sends the delivery's id, so that a receiver recognises a repeated attempt (`notifier_repeats_the_id`).
-    /// - No secret of the channel appears in the report (`notifier_masks_secrets`).
+    /// - Returns within the notifier's own deadline, which is less than a minute, whatever the receiver does
+    ///   (`a_receiver_that_never_comes_to_the_point_is_left_at_the_deadline`).
+    /// - Sends the delivery's id, so that a receiver recognises a repeated attempt (`the_request_is_a_standard_webhook`).
+    /// - No secret of the channel appears in the report (`no_secret_is_in_reports_logs_or_debug_forms`).
     async fn deliver(&self, notification: &Notification) -> DeliveryReport;
 }

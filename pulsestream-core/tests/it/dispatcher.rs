@@ -55,6 +55,7 @@ struct World {
     webhook: Arc<RecordingNotifier>,
     /// Of channel `log`.
     log: Arc<RecordingNotifier>,
+    parts: DispatcherParts,
     dispatcher: Dispatcher,
 }
 
@@ -93,8 +94,8 @@ impl World {
             let channel = Channel::new(ChannelId::from_u128(number), name, config);
             alerts.put_channel(tenant, channel, PutMode::Create, &Author::server(env.now())).await.unwrap();
         }
-        let dispatcher = Dispatcher::new(parts, DispatcherSettings::default());
-        Self { tenant, env, clock, outbox, alerts, events, webhook, log, dispatcher }
+        let dispatcher = Dispatcher::new(parts.clone(), DispatcherSettings::default());
+        Self { tenant, env, clock, outbox, alerts, events, webhook, log, parts, dispatcher }
     }
 
     /// The events in which the product tells about itself, oldest first: type, and what it is about.
@@ -264,6 +265,55 @@ async fn a_panic_is_a_failed_attempt_and_disturbs_nobody() {
     let operational =
         page.deliveries.iter().filter(|delivery| delivery.content.kind == NotificationKind::Operational);
     assert_eq!(operational.count(), 2, "one for each other channel");
+}
+
+/// Sends, and never comes to say so.
+#[derive(Debug)]
+struct SendsAndStops(RecordingNotifier);
+
+#[async_trait]
+impl Notifier for SendsAndStops {
+    fn kind(&self) -> &str {
+        self.0.kind()
+    }
+
+    fn validate(&self, channel: &Channel) -> Result<()> {
+        self.0.validate(channel)
+    }
+
+    async fn deliver(&self, notification: &Notification) -> DeliveryReport {
+        self.0.deliver(notification).await;
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn what_was_sent_and_not_recorded_is_sent_again_under_the_same_id() {
+    let world = World::new().await;
+    let dying = Arc::new(SendsAndStops(RecordingNotifier::new("webhook")));
+    let parts = DispatcherParts {
+        notifiers: vec![dying.clone()],
+        holder: "a process that dies".into(),
+        ..world.parts.clone()
+    };
+    let dispatcher = Dispatcher::new(parts, DispatcherSettings::default());
+    world.enqueue(1, 1).await;
+    let leased = dispatcher.lease_due(1).await.unwrap().remove(0);
+    tokio::select! {
+        biased;
+        _ = dispatcher.attempt(leased) => panic!("it never ends"),
+        () = std::future::ready(()) => {}
+    }
+    let first = dying.0.take().remove(0);
+    world.pass(Duration::from_secs(59)).await;
+    assert!(world.webhook.take().is_empty(), "it may be under way still");
+    world.pass(Duration::from_secs(1)).await;
+    let again = world.webhook.take();
+    assert_eq!(again.len(), 1);
+    assert_eq!(again[0].delivery.id, first.delivery.id);
+    assert_eq!(again[0].delivery.content, first.delivery.content);
+    let delivery = world.read(1).await;
+    assert_eq!((delivery.status, delivery.attempts), (DeliveryStatus::Delivered, 1));
 }
 
 /// Fails until its time has come, and notes when it was tried.

@@ -9,6 +9,7 @@ use pulsestream_core::alerting::{ChannelConfig, NotificationContent};
 use pulsestream_core::auth::Secret;
 use pulsestream_core::ports::notifier::{DeliveryOutcome, DeliveryReport, Notification, Notifier};
 use pulsestream_notify::{EmailConfig, EmailCredentials, EmailNotifier, EmailSecurity};
+use pulsestream_testtools::HungReceiver;
 use pulsestream_testtools::smtp::{Mail, SmtpRules, SmtpServer, TestTls};
 
 use crate::support::capture::logged;
@@ -273,19 +274,63 @@ async fn one_wrong_address_does_not_silence_the_others() {
     assert!(matches!(report.outcome, DeliveryOutcome::Permanent { .. }), "{report:?}");
 }
 
+/// Delivers to a server that is about to fall silent, and returns what came of it once time has passed as fast as it can.
+async fn deliver_in_vain(config: EmailConfig, is_silent: impl Future<Output = ()>) -> DeliveryReport {
+    let deadline = config.deadline + Duration::from_secs(1);
+    let notifier = EmailNotifier::new(config, env().0).unwrap();
+    let delivery = tokio::spawn(async move { notifier.deliver(&message()).await });
+    is_silent.await;
+    tokio::time::pause();
+    let start = tokio::time::Instant::now();
+    let report = delivery.await.unwrap();
+    assert!(is_retried(&report) && start.elapsed() <= deadline, "{:?}: {report:?}", start.elapsed());
+    tokio::time::resume();
+    report
+}
+
 #[tokio::test]
 async fn a_silent_server_is_left_at_the_deadline() {
     for command in ["EHLO", "MAIL", "DATA"] {
         let rules = SmtpRules { silent_after: Some(command), ..SmtpRules::default() };
         let server = SmtpServer::start(rules).await;
-        let notifier = EmailNotifier::new(config(&server, EmailSecurity::Plain), env().0).unwrap();
-        let delivery = tokio::spawn(async move { notifier.deliver(&message()).await });
-        server.silenced().await;
-        tokio::time::pause();
-        let start = tokio::time::Instant::now();
-        let report = delivery.await.unwrap();
-        assert!(is_retried(&report) && start.elapsed() <= Duration::from_secs(31), "{command}: {report:?}");
-        tokio::time::resume();
+        deliver_in_vain(config(&server, EmailSecurity::Plain), server.silenced()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_on_the_way_to_tls_is_left_at_the_deadline() {
+    let tls = TestTls::new("localhost");
+    let starttls = SmtpRules { starttls: Some(tls.acceptor()), login: Some(LOGIN), ..SmtpRules::default() };
+    for rules in [
+        SmtpRules { silent_after: Some("STARTTLS"), ..starttls.clone() },
+        SmtpRules { is_silent_in_handshake: true, ..starttls },
+    ] {
+        let server = SmtpServer::start(rules).await;
+        let config = with_login(config(&server, EmailSecurity::StartTls), &tls);
+        deliver_in_vain(config, server.silenced()).await;
+        let commands = server.commands();
+        assert!(
+            !commands.iter().any(|line| line.starts_with("AUTH") || line.starts_with("MAIL")),
+            "{commands:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_never_comes_to_the_point_is_left_at_the_deadline() {
+    let greets_for_ever = HungReceiver::dripping(b"220-", b'a').await;
+    let record_of_hours = HungReceiver::dripping(b"\x16\x03\x03\x40\x00", 0).await;
+    let silent = HungReceiver::silent().await;
+    for (security, receiver) in [
+        (EmailSecurity::Plain, &greets_for_ever),
+        (EmailSecurity::Tls, &record_of_hours),
+        (EmailSecurity::Tls, &silent),
+    ] {
+        let mut config = EmailConfig::new("localhost", "alerts@example.com");
+        config.port = Some(receiver.address.port());
+        config.security = security;
+        let report = deliver_in_vain(config, receiver.holds(1)).await;
+        assert_eq!(receiver.clients(), 1, "one attempt is one connection: {report:?}");
     }
 }
 

@@ -7,6 +7,7 @@ use pulsestream_core::alerting::ChannelConfig;
 use pulsestream_core::ports::notifier::{DeliveryOutcome, DeliveryReport, Notification, Notifier};
 use pulsestream_notify::egress::EgressGuard;
 use pulsestream_notify::{HttpConfig, SignatureHeaders, WebhookNotifier, WebhookSecret, verify};
+use pulsestream_testtools::HungReceiver;
 use pulsestream_testtools::smtp::{SmtpRules, SmtpServer, TestTls};
 use reqwest::header::HeaderMap;
 
@@ -160,10 +161,17 @@ async fn deliver_and_wait(act: Act) -> (DeliveryReport, Duration) {
     let message = notification(webhook(&sink.url()));
     let delivery = tokio::spawn(async move { webhook_notifier().deliver(&message).await });
     sink.reached(|counts| counts.acted == 1).await;
+    pass_until(delivery).await
+}
+
+/// Lets time pass as fast as it can until a delivery has ended.
+async fn pass_until(delivery: tokio::task::JoinHandle<DeliveryReport>) -> (DeliveryReport, Duration) {
     tokio::time::pause();
     let start = tokio::time::Instant::now();
     let report = delivery.await.unwrap();
-    (report, start.elapsed())
+    let waited = start.elapsed();
+    tokio::time::resume();
+    (report, waited)
 }
 
 #[tokio::test]
@@ -173,7 +181,27 @@ async fn a_silent_receiver_is_left_at_the_deadline() {
         assert_eq!(after(&report), None);
         assert!(error(&report).contains("deadline"), "{report:?}");
         assert!(waited <= HttpConfig::default().deadline + Duration::from_millis(10), "{waited:?}");
-        tokio::time::resume();
+    }
+}
+
+#[tokio::test]
+async fn a_receiver_that_never_comes_to_the_point_is_left_at_the_deadline() {
+    let silent = HungReceiver::silent().await;
+    // A record of TLS that takes four hours and a half.
+    let record_of_hours = HungReceiver::dripping(b"\x16\x03\x03\x40\x00", 0).await;
+    let head_without_end = HungReceiver::dripping(b"HTTP/1.1 200 OK\r\nx-slow: ", b'a').await;
+    for (scheme, receiver) in
+        [("https", &silent), ("http", &silent), ("https", &record_of_hours), ("http", &head_without_end)]
+    {
+        let message = notification(webhook(&format!("{scheme}://{}/", receiver.address)));
+        let before = receiver.clients();
+        let delivery = tokio::spawn(async move { webhook_notifier().deliver(&message).await });
+        receiver.holds(before + 1).await;
+        let (report, waited) = pass_until(delivery).await;
+        assert_eq!(after(&report), None, "{scheme}");
+        assert_eq!(report.status_code, None, "{report:?}");
+        assert!(waited <= HttpConfig::default().deadline + Duration::from_millis(10), "{scheme}: {waited:?}");
+        assert_eq!(receiver.clients(), before + 1, "one attempt is one connection");
     }
 }
 
@@ -185,7 +213,6 @@ async fn the_head_of_the_answer_decides_however_slow_its_text_is() {
         assert_eq!(report.outcome == DeliveryOutcome::Delivered, is_delivered);
         assert_eq!(report.response.unwrap().contains("first"), !is_delivered);
         assert!(waited < Duration::from_secs(3), "{waited:?}");
-        tokio::time::resume();
     }
 }
 

@@ -67,6 +67,8 @@ pub struct SmtpRules {
     pub answers: Vec<(&'static str, &'static str)>,
     /// Says nothing after commands that start with this text.
     pub silent_after: Option<&'static str>,
+    /// Agrees to STARTTLS and says nothing in the handshake.
+    pub is_silent_in_handshake: bool,
 }
 
 /// A message as it was taken.
@@ -152,8 +154,12 @@ async fn accept(stream: TcpStream, rules: SmtpRules, state: Arc<State>) {
         }
         None => {
             let mut session = Session::new(stream, &rules, &state, false);
-            if session.run(true).await == Some(End::StartTls)
-                && let Some(tls) = &rules.starttls
+            if session.run(true).await != Some(End::StartTls) {
+                return;
+            }
+            if rules.is_silent_in_handshake {
+                session.hear_and_say_nothing().await;
+            } else if let Some(tls) = &rules.starttls
                 && let Ok(stream) = tls.accept(session.stream.into_inner()).await
             {
                 let _ = Session::new(stream, &rules, &state, true).run(false).await;
@@ -191,8 +197,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
             let line = self.line().await?;
             let verb = line.split([' ', ':']).next().unwrap_or_default().to_ascii_uppercase();
             if self.rules.silent_after.is_some_and(|start| line.starts_with(start)) {
-                self.state.silenced.as_ref().unwrap().send_replace(true);
-                let _ = self.line().await?;
+                self.hear_and_say_nothing().await;
+                return None;
             }
             if let Some(answer) = self.scripted(&line) {
                 self.say(answer).await?;
@@ -227,6 +233,12 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
                 _ => self.say("502 5.5.1 not implemented").await?,
             }
         }
+    }
+
+    /// Reads until the client goes.
+    async fn hear_and_say_nothing(&mut self) {
+        self.state.silenced.as_ref().unwrap().send_replace(true);
+        let _ = tokio::io::copy(&mut self.stream, &mut tokio::io::sink()).await;
     }
 
     async fn greet(&mut self) -> Option<()> {

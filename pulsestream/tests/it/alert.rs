@@ -1,44 +1,15 @@
 //! From an event in to an alert out, with the real background tasks.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use pulsestream::core::alerting::{
-    Author, Channel, ChannelConfig, ChannelRef, NotificationKind, Rule, RuleExpression, RuleKind,
-    rules_evaluated_at,
+    Author, ChannelRef, NotificationKind, Rule, RuleExpression, RuleKind, rules_evaluated_at,
 };
-use pulsestream::core::id::{ChannelId, RuleId};
+use pulsestream::core::id::RuleId;
 use pulsestream::core::ports::alert_store::{AlertQuery, PutMode};
-use pulsestream::core::ports::notifier::{DeliveryOutcome, DeliveryReport, Notification, Notifier};
 use pulsestream::prelude::*;
-use tokio::sync::mpsc;
 
-/// Hands on what it is given, as long as somebody takes it.
-#[derive(Debug)]
-pub(crate) struct Forward(pub(crate) mpsc::UnboundedSender<Notification>);
-
-#[async_trait]
-impl Notifier for Forward {
-    fn kind(&self) -> &'static str {
-        "forward"
-    }
-
-    fn validate(&self, channel: &Channel) -> pulsestream::Result<()> {
-        channel.validate()
-    }
-
-    async fn deliver(&self, notification: &Notification) -> DeliveryReport {
-        let _ = self.0.send(notification.clone());
-        DeliveryReport {
-            outcome: DeliveryOutcome::Delivered,
-            request: "forward".into(),
-            response: None,
-            status_code: None,
-            latency: Duration::ZERO,
-        }
-    }
-}
+use crate::forward::Forward;
 
 fn rule(text: &str) -> Rule {
     let expression: RuleExpression = text.parse().unwrap();
@@ -52,11 +23,10 @@ fn rule(text: &str) -> Rule {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_become_an_alert_and_a_notification() {
-    let (sender, mut notifications) = mpsc::unbounded_channel();
-    let config = ChannelConfig::Custom { kind: "forward".into(), settings: JsonObject::default() };
+    let (forward, mut notifications) = Forward::new();
     let ps = PulseStream::builder()
-        .with_notifier(Arc::new(Forward(sender)))
-        .with_server_channel(Channel::new(ChannelId::from_u128(1), "pager", config))
+        .with_notifier(forward)
+        .with_server_channel(Forward::channel(1, "pager"))
         .open("memory:")
         .await
         .unwrap();

@@ -6,8 +6,11 @@ mod erase;
 mod folder;
 #[cfg(feature = "jwks")]
 mod foreign;
+mod forward;
 #[cfg(all(feature = "postgres", feature = "redis"))]
 mod handed_over;
+#[cfg(feature = "notify")]
+mod hanging;
 #[cfg(all(feature = "postgres", feature = "redis"))]
 mod housekeeping;
 mod incident;

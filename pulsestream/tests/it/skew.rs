@@ -4,20 +4,16 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pulsestream::core::alerting::{
-    Alert, AlertState, Channel, ChannelConfig, ChannelRef, PROCESSOR, Rule, RuleExpression,
-};
+use pulsestream::core::alerting::{Alert, AlertState, ChannelRef, PROCESSOR, Rule, RuleExpression};
 use pulsestream::core::env::{Clock, Env, SystemClock, SystemEntropy};
-use pulsestream::core::id::{ChannelId, RuleId};
+use pulsestream::core::id::RuleId;
 use pulsestream::core::ports::alert_store::AlertQuery;
 use pulsestream::core::ports::event_store::PARTITIONS;
-use pulsestream::core::ports::notifier::Notification;
 use pulsestream::core::time::Timestamp;
 use pulsestream::prelude::*;
 use pulsestream_testtools::eventually_async;
-use tokio::sync::mpsc;
 
-use crate::alert::Forward;
+use crate::forward::Forward;
 use crate::server::{own_schema, servers};
 
 /// The system's clock, ahead by a fixed time.
@@ -36,16 +32,15 @@ impl Clock for Ahead {
 
 struct Cluster {
     url: String,
-    sent: mpsc::UnboundedSender<Notification>,
+    forward: Arc<Forward>,
 }
 
 impl Cluster {
     async fn node(&self, ahead: Duration) -> PulseStream {
-        let config = ChannelConfig::Custom { kind: "forward".into(), settings: JsonObject::default() };
         PulseStream::builder()
             .with_env(Env::new(Arc::new(Ahead(SystemClock::new(), ahead)), Arc::new(SystemEntropy)))
-            .with_notifier(Arc::new(Forward(self.sent.clone())))
-            .with_server_channel(Channel::new(ChannelId::from_u128(1), "pager", config))
+            .with_notifier(self.forward.clone())
+            .with_server_channel(Forward::channel(1, "pager"))
             .open(&self.url)
             .await
             .unwrap()
@@ -81,8 +76,8 @@ async fn fail(ps: &PulseStream, tenant: TenantId, service: &str) {
 /// sent again under the same id, because one node takes what the other is sending for abandoned.
 async fn nodes_that_are_apart(apart: Duration, once: bool) {
     let Some((postgres, _)) = servers() else { return };
-    let (sent, mut notifications) = mpsc::unbounded_channel();
-    let cluster = Cluster { url: own_schema(&postgres), sent };
+    let (forward, mut notifications) = Forward::new();
+    let cluster = Cluster { url: own_schema(&postgres), forward };
     let (slow, fast) = (cluster.node(Duration::ZERO).await, cluster.node(apart).await);
     eventually_async("both share the partitions", async || is_shared_by(&slow, 2).await).await;
     let tenants: Vec<TenantId> = (1..=6).map(|number| TenantId::from_u128(number * 7_919)).collect();

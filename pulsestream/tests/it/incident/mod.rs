@@ -6,56 +6,32 @@ mod limits;
 mod people;
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use pulsestream::core::alerting::delivery::{
     Dispatcher, DispatcherParts, DispatcherSettings, GroupingPlanner,
 };
 use pulsestream::core::alerting::engine::StreamingEngine;
 use pulsestream::core::alerting::{
-    Alert, AlertState, AlertingProcessor, Channel, ChannelConfig, ChannelRef, NotificationKind,
-    ProcessorParts, ProcessorSettings, Routing, Rule, RuleExpression, RuleKind, TimelineKind,
+    Alert, AlertState, AlertingProcessor, ChannelRef, NotificationKind, ProcessorParts, ProcessorSettings,
+    Routing, Rule, RuleExpression, RuleKind, TimelineKind,
 };
 use pulsestream::core::env::{Env, ManualClock, SystemEntropy};
-use pulsestream::core::id::{ChannelId, RuleId};
+use pulsestream::core::id::RuleId;
 use pulsestream::core::ports::alert_store::AlertQuery;
 use pulsestream::core::ports::event_store::Partition;
-use pulsestream::core::ports::notifier::{DeliveryOutcome, DeliveryReport, Notification, Notifier};
+use pulsestream::core::ports::notifier::Notification;
 use pulsestream::core::time::Timestamp;
 use pulsestream::prelude::*;
+use tokio::sync::mpsc;
+
+use crate::forward::Forward;
 
 /// When every incident begins.
 const START: Timestamp = Timestamp::from_seconds(1_800_000_000);
 /// How far time moves between two looks.
 const LOOK: u64 = 5;
-
-/// Keeps what it is given.
-#[derive(Debug, Default)]
-struct Keep(Mutex<Vec<(Timestamp, Notification)>>);
-
-#[async_trait]
-impl Notifier for Keep {
-    fn kind(&self) -> &'static str {
-        "keep"
-    }
-
-    fn validate(&self, channel: &Channel) -> pulsestream::Result<()> {
-        channel.validate()
-    }
-
-    async fn deliver(&self, notification: &Notification) -> DeliveryReport {
-        self.0.lock().unwrap().push((notification.at, notification.clone()));
-        DeliveryReport {
-            outcome: DeliveryOutcome::Delivered,
-            request: "kept".into(),
-            response: None,
-            status_code: None,
-            latency: Duration::ZERO,
-        }
-    }
-}
 
 /// What was told: the second, the kind, the title and how many alerts.
 type Told = (u64, NotificationKind, String, usize);
@@ -64,7 +40,8 @@ type Told = (u64, NotificationKind, String, usize);
 struct World {
     url: String,
     clock: Arc<ManualClock>,
-    keep: Arc<Keep>,
+    forward: Arc<Forward>,
+    notifications: mpsc::UnboundedReceiver<Notification>,
     ps: PulseStream,
     shop: Tenant,
     processor: AlertingProcessor,
@@ -76,23 +53,32 @@ impl World {
     /// Opens the stores, with a channel `ops` to which everything goes.
     async fn open(url: &str) -> Self {
         let clock = Arc::new(ManualClock::new(START));
-        let keep = Arc::new(Keep::default());
-        let (ps, processor, dispatcher) = start(url, &clock, &keep).await;
+        let (forward, notifications) = Forward::new();
+        let (ps, processor, dispatcher) = start(url, &clock, &forward).await;
         let shop = ps.tenant(TenantId::from_name("shop"));
-        let config = ChannelConfig::Custom { kind: "keep".into(), settings: JsonObject::default() };
-        let channel = Channel::new(ChannelId::from_u128(1), "ops", config);
+        let channel = Forward::channel(1, "ops");
         ps.alerting().put_channel(shop.id(), channel, None).await.unwrap();
         let mut routing = Routing::default();
         routing.root.channels = Some(vec![ChannelRef::new("ops")]);
         ps.alerting().put_routing(shop.id(), routing, 0).await.unwrap();
-        Self { url: url.to_owned(), clock, keep, ps, shop, processor, dispatcher, next_event: 0 }
+        Self {
+            url: url.to_owned(),
+            clock,
+            forward,
+            notifications,
+            ps,
+            shop,
+            processor,
+            dispatcher,
+            next_event: 0,
+        }
     }
 
     /// The process ends and another one goes on where the stores say.
     async fn restart(&mut self) {
         self.processor.stop().await.unwrap();
         self.ps.close().await.unwrap();
-        let (ps, processor, dispatcher) = start(&self.url, &self.clock, &self.keep).await;
+        let (ps, processor, dispatcher) = start(&self.url, &self.clock, &self.forward).await;
         self.shop = ps.tenant(self.shop.id());
         (self.ps, self.processor, self.dispatcher) = (ps, processor, dispatcher);
     }
@@ -146,13 +132,12 @@ impl World {
     }
 
     /// Returns what was told since the last call.
-    fn told(&self) -> Vec<Told> {
-        let kept = std::mem::take(&mut *self.keep.0.lock().unwrap());
-        let one = |(at, notification): (Timestamp, Notification)| {
-            let content = notification.delivery.content;
+    fn told(&mut self) -> Vec<Told> {
+        let one = |Notification { at, delivery, .. }: Notification| {
+            let content = delivery.content;
             (at.since(START).as_secs(), content.kind, content.title.to_string(), content.alerts.len())
         };
-        kept.into_iter().map(one).collect()
+        std::iter::from_fn(|| self.notifications.try_recv().ok()).map(one).collect()
     }
 
     /// Returns all alerts, the first that started first.
@@ -198,7 +183,7 @@ fn change(
 async fn start(
     url: &str,
     clock: &Arc<ManualClock>,
-    keep: &Arc<Keep>,
+    forward: &Arc<Forward>,
 ) -> (PulseStream, AlertingProcessor, Dispatcher) {
     let env = Env::new(clock.clone(), Arc::new(SystemEntropy));
     let builder =
@@ -221,7 +206,7 @@ async fn start(
         outbox: ps.outbox().clone(),
         alerts: ps.alert_store().clone(),
         events: ps.event_store().clone(),
-        notifiers: vec![keep.clone()],
+        notifiers: vec![forward.clone()],
         server_channels: Vec::new(),
         env,
         holder: holder.as_str().into(),
