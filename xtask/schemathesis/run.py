@@ -72,6 +72,9 @@ def prepare(server):
         people[role] = server.login(email, PASSWORD)
     owner = people["owner"]
     key = server.call("POST", "/api/v2/keys", {"name": "ingest", "scopes": ["events:write"]}, token=owner)
+    spare = server.call("POST", "/api/v2/keys", {"name": "spare", "scopes": ["events:read"]}, token=owner)
+    person = {"email": "spare@probe.example", "password": PASSWORD, "full_name": "Spare"}
+    person = server.call("POST", "/api/v2/users", person, token=owner)
     channel = server.call("POST", "/api/v2/channels", {"name": "seed", "config": {"type": "log"}}, token=owner)
     rule = {"name": "seed", "severity": "high", "condition": {"type": "count", "min_count": 1}}
     rule = server.call("POST", "/api/v1/alerting/rules", {**rule, "notification_channels": ["seed"]}, token=owner)
@@ -90,6 +93,8 @@ def prepare(server):
         "silence_id": silence["id"],
         "channel_id": channel["id"],
         "delivery_id": test["delivery_id"],
+        "key_id": spare["info"]["id"],
+        "user_id": person["id"],
     }
     return {**people, "ingest": key["key"]}, ids
 

@@ -34,7 +34,8 @@ pub(super) async fn get(State(app): State<App>, caller: Caller, params: Params) 
             ("text/csv; charset=utf-8; header=present", "dashboard.csv", csv::write(&rows).into_bytes())
         }
         _ => {
-            let title = format!("Dashboard of {} at {}", caller.tenant(), app.ps.env().now());
+            let at = tree["last_updated"].as_str().unwrap_or_default();
+            let title = format!("Dashboard of {} at {at}", caller.tenant());
             let mut lines = vec![title.clone(), String::new()];
             lines.extend(leaves(&tree).into_iter().map(|(name, value)| format!("{name:<58} {value}")));
             ("application/pdf", "dashboard.pdf", pdf::write(&title, &lines))

@@ -76,6 +76,12 @@ async fn bodies_have_a_largest_size_before_and_after_decompression() {
     for (length, expected) in [(100_000, 200), (100_001, 413)] {
         assert_eq!(post(event(length), "identity").await.status, expected, "{length}");
     }
+    let refused = post(event(100_001), "identity").await;
+    assert_eq!(refused.header("content-type"), "application/problem+json");
+    assert_eq!(
+        (&refused.json()["code"], &refused.json()["context"]),
+        (&json!("too_large"), &json!({"max_body_bytes": "100000"}))
+    );
     // Up to 64 KiB no ratio is a bomb.
     for (length, expected) in [(65_536, 200), (65_537, 413), (100_001, 413)] {
         assert_eq!(post(gzip(&event(length)), "gzip").await.status, expected, "{length} compressed");
@@ -161,7 +167,8 @@ async fn requests_worked_on_have_a_largest_number() {
     store.interceptor().waiting(2).await;
     let refused = find(&server, &shop).await;
     assert_eq!((refused.status, refused.header("retry-after")), (StatusCode::SERVICE_UNAVAILABLE, "1"));
-    assert_eq!(refused.json()["code"], "unavailable");
+    assert_eq!(refused.header("content-type"), "application/problem+json");
+    assert_eq!((&refused.json()["code"], &refused.json()["retry_after"]), (&json!("unavailable"), &json!(1)));
     // Those who look after the server still get in.
     for path in ["/health", "/metrics"] {
         assert_eq!(server.get(path).await.status, 200, "{path}");

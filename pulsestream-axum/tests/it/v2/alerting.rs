@@ -323,6 +323,15 @@ async fn secrets_of_channels_go_in_and_never_come_out() {
     let stored = server.ps.alert_store().channel(own.id.parse().unwrap(), id).await.unwrap().unwrap();
     let stored = serde_json::to_string(&stored).unwrap();
     assert!(stored.contains("canary") && stored.contains("c2VjcmV0"), "{stored}");
+    let stale = with_if_match(&server, "PUT", &path, &own, "\"1\"", &masked).await;
+    problem(&stale, 412, "precondition_failed");
+    let fresh = with_if_match(&server, "PUT", &path, &own, "\"2\"", &masked).await;
+    assert_eq!((fresh.status.as_u16(), fresh.header("etag")), (200, "\"3\""), "{}", fresh.text());
+    problem(
+        &with_if_match(&server, "DELETE", &path, &own, "\"2\"", &json!({})).await,
+        412,
+        "precondition_failed",
+    );
     // A stored secret does not follow to another address.
     let moved = webhook("https://evil.example/a", "***", "***");
     let moved = server.call("PUT", &path, &own.key, Some(&moved)).await;

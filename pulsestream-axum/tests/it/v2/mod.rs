@@ -5,6 +5,7 @@ pub(crate) mod alerting;
 mod events;
 mod insight;
 mod once;
+mod pages;
 mod stream;
 
 use serde_json::{Value, json};
