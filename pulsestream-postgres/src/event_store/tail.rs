@@ -100,6 +100,16 @@ const ASKED_TO_READ: &str = "unnest($1::smallint[], $2::bigint[], $3::bigint[], 
 /// Rows of the log behind the place asked.
 const BEHIND: &str = "partition = asked.number and (xid, seq) > (asked.xid, asked.seq)";
 
+/// Those of them that are not settled, with one bound: of two the index takes the weaker one, and a reader that is far behind would
+/// walk over all that it has not read yet.
+fn unsettled() -> String {
+    let last = i64::MAX;
+    format!(
+        "partition = asked.number and (xid, seq) > \
+         (greatest(asked.xid, {HORIZON} - 1), case when asked.xid < {HORIZON} then {last} else asked.seq end)"
+    )
+}
+
 /// One row for each event that is wanted, one for the last key that was read, and one for a place without any. Who wants whom is a
 /// list of pairs that is hashed once; one key more than asked for is read, to know whether there are more.
 fn read_sql(schema: &str) -> String {
@@ -107,7 +117,7 @@ fn read_sql(schema: &str) -> String {
         "select asked.place, unsettled.oldest, unsettled.newest, found.xid, found.seq, found.has_more, \
           found.id is not null, found.tenant_id, {columns} from {ASKED_TO_READ} \
          cross join lateral (select min(xid) as oldest, max(xid) as newest from {schema}.event_keys \
-          where {BEHIND} and xid >= {HORIZON}) unsettled \
+          where {unsettled}) unsettled \
          left join lateral (select k.xid, k.seq, k.total > asked.most as has_more, e.* from \
           (select near.*, asked.is_for_all or (asked.place, near.tenant_id) in \
             (select place, tenant_id from unnest($6::bigint[], $7::uuid[]) as wanted (place, tenant_id)) as is_wanted, \
@@ -118,14 +128,20 @@ fn read_sql(schema: &str) -> String {
            and e.\"timestamp\" = k.\"timestamp\" and e.id = k.event_id limit 1) e on true \
           where k.number <= asked.most and (k.is_wanted or k.number = least(k.total, asked.most))) found on true \
          order by asked.place, found.xid, found.seq",
+        unsettled = unsettled(),
         columns = column_list("found."),
     )
 }
 
+/// Whether there are rows is asked as for the first one in order: without an order the server expects one soon and reads the table
+/// from its start, all of it when there is none.
 fn look_sql(schema: &str) -> String {
     format!(
-        "select exists (select from {schema}.event_keys where {BEHIND} and xid < {HORIZON}), \
-         exists (select from {schema}.event_keys where {BEHIND} and xid >= {HORIZON}) from {ASKED} order by asked.place"
+        "select (select true from {schema}.event_keys where {BEHIND} and xid < {HORIZON} order by xid, seq limit 1) \
+          is not null, \
+         (select true from {schema}.event_keys where {unsettled} order by xid, seq limit 1) is not null \
+         from {ASKED} order by asked.place",
+        unsettled = unsettled(),
     )
 }
 
