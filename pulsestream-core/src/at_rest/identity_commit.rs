@@ -60,6 +60,7 @@ fn touch(tenant: TenantId, write: &IdentityWrite, touched: &mut Vec<Vec<u8>>) {
             touched.extend([keys::user(tenant, record.id), keys::email(tenant, &record.email)]);
             touched.extend(record.username.as_deref().map(|username| keys::username(tenant, username)));
         }
+        IdentityWrite::DeleteUser(user, _) => touched.push(keys::user(tenant, *user)),
         IdentityWrite::PutSession(record) => touched.push(keys::session(tenant, record.id)),
         IdentityWrite::DeleteSession(session) => touched.push(keys::session(tenant, *session)),
         IdentityWrite::PutApiKey(record) => {
@@ -92,6 +93,19 @@ async fn apply(draft: &mut Transaction<'_>, tenant: TenantId, write: &IdentityWr
     match write {
         IdentityWrite::PutTenant(record) => return put_tenant(draft, tenant, record).await,
         IdentityWrite::PutUser(record) => return put_user(draft, tenant, record).await,
+        IdentityWrite::DeleteUser(user, version) => {
+            let key = keys::user(tenant, *user);
+            let Some(stored) = draft.get::<UserRecord>(&key, "user").await? else {
+                return Ok(Err(IdentityConflict::Version));
+            };
+            step!(at_version(Some(stored.version), *version));
+            draft.delete(keys::email(tenant, &stored.email));
+            if let Some(username) = &stored.username {
+                draft.delete(keys::username(tenant, username));
+            }
+            draft.delete(keys::activity(tenant, *user));
+            draft.delete(key);
+        }
         IdentityWrite::PutSession(record) => {
             let key = keys::session(tenant, record.id);
             let stored: Option<SessionRecord> = draft.get(&key, "session").await?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pulsestream_core::error::Result;
-use pulsestream_core::id::TenantId;
+use pulsestream_core::id::{TenantId, UserId};
 use pulsestream_core::ports::identity::{
     ApiKeyRecord, AuditRecord, IdentityConflict, IdentityOutcome, IdentityWrite, SessionRecord, TenantRecord,
     TenantStatus, UserActivity, UserRecord, unique_form,
@@ -81,6 +81,7 @@ impl Writer<'_> {
         match write {
             IdentityWrite::PutTenant(record) => self.put_tenant(record).await,
             IdentityWrite::PutUser(record) => self.put_user(record).await,
+            IdentityWrite::DeleteUser(user, read_version) => self.delete_user(*user, *read_version).await,
             IdentityWrite::PutSession(record) => self.put_session(record).await,
             IdentityWrite::PutApiKey(record) => self.put_api_key(record).await,
             IdentityWrite::DeleteSession(session) => {
@@ -164,6 +165,14 @@ impl Writer<'_> {
             &params,
         )
         .await
+    }
+
+    async fn delete_user(&mut self, user: UserId, read_version: u64) -> Step {
+        let sql = "delete from {schema}.users where tenant_id = $1 and user_id = $2 and version = $3";
+        let params = [self.tenant_id(), Param::uuid(user.as_u128()), version(read_version)];
+        let sql = Arc::from(sql.replace("{schema}", self.schema));
+        let deleted = bound(sql, &params).execute(&mut *self.connection).await?.rows_affected();
+        Ok(if deleted == 1 { Ok(()) } else { Err(IdentityConflict::Version) })
     }
 
     async fn put_session(&mut self, record: &SessionRecord) -> Step {

@@ -55,6 +55,11 @@ pub(super) fn routes(routes: &mut Routes) {
         .does("Returns a user.")
         .gives::<users::UserV2>(200);
     routes
+        .delete("/api/v2/users/{user_id}", write_users, users::delete)
+        .does("Deletes a user for good, with its sessions; keys that it made stay.")
+        .gives_nothing(204)
+        .fails(&[409]);
+    routes
         .put("/api/v2/users/{user_id}/role", write_users, users::change_role)
         .does("Changes the role of a user, from the next call on.")
         .takes::<users::RoleIn>()

@@ -127,6 +127,15 @@ pub(super) async fn get(
     show(app.ps.accounts().user(&caller.principal, id, &caller.origin).await)
 }
 
+pub(super) async fn delete(State(app): State<App>, caller: Caller, params: Params) -> Answer<StatusCode> {
+    let id: UserId = params.id("user_id", unknown)?;
+    match app.ps.accounts().delete_user(&caller.principal, id, &caller.origin).await {
+        Ok(()) => Ok(StatusCode::NO_CONTENT),
+        Err(error) if error.kind() == ErrorKind::NotFound => Err(unknown()),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// A new user.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

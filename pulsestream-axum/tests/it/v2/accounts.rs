@@ -72,6 +72,15 @@ async fn users_are_made_listed_promoted_and_deactivated() {
     assert_eq!(server.login("own", "bob@own.example", PASSWORD).await.status, 401);
     let on = server.call("POST", &format!("{path}/activate"), &owner, None).await;
     assert_eq!(on.json()["is_active"], true);
+    assert_eq!(server.call("DELETE", &path, &owner, None).await.status, 204);
+    problem(&server.call("GET", &path, &owner, None).await, 404, "not_found");
+    problem(&server.call("DELETE", &path, &owner, None).await, 404, "not_found");
+    assert_eq!(server.login("own", "bob@own.example", PASSWORD).await.status, 401);
+    let left = server.call("GET", "/api/v2/users", &owner, None).await.json();
+    assert_eq!(left["total"], 2);
+    let oneself = left["users"].as_array().unwrap().iter().find(|user| user["role"] == "owner").unwrap();
+    let oneself = format!("/api/v2/users/{}", oneself["id"].as_str().unwrap());
+    problem(&server.call("DELETE", &oneself, &owner, None).await, 403, "forbidden");
 }
 
 #[tokio::test]

@@ -197,6 +197,33 @@ impl AuthService {
         .map(UserProfile::from)
     }
 
+    /// Deletes a user for good, with its sessions. API keys that it made stay, and lines of the audit log name it by its id only.
+    ///
+    /// # Errors
+    /// `Forbidden` for a user of a higher role or oneself, `NotFound`, `Conflict` for the last active owner.
+    pub async fn delete_user(&self, actor: &Principal, user: UserId, origin: &Origin) -> Result<()> {
+        const OPERATION: &str = "auth.delete_user";
+        self.require(actor, Action::WriteUsers, origin).await?;
+        for _ in 0..MAX_ATTEMPTS {
+            let current = self.user_of(actor.tenant, user, OPERATION).await?;
+            self.require_grant(actor, current.role, origin).await?;
+            self.refuse_oneself(OPERATION, actor, user)?;
+            self.refuse_last_owner(OPERATION, actor.tenant, &current).await?;
+            let sessions = self.0.store.sessions_of(actor.tenant, user).await?;
+            let sessions = sessions.into_iter().map(|session| IdentityWrite::DeleteSession(session.id));
+            let entry = self.audit(AuditAction::UserDeleted, actor, Some(format!("user:{user}")), origin)?;
+            let deletion = [IdentityWrite::DeleteUser(user, current.version), IdentityWrite::Audit(entry)];
+            let outcome = self.0.store.commit(actor.tenant, sessions.chain(deletion).collect()).await?;
+            self.forget_user(actor.tenant, user);
+            match outcome {
+                IdentityOutcome::Committed => return Ok(()),
+                IdentityOutcome::Conflict(IdentityConflict::Version) => {}
+                IdentityOutcome::Conflict(conflict) => return Err(conflict_error(OPERATION, conflict)),
+            }
+        }
+        Err(too_busy(OPERATION))
+    }
+
     /// Changes the role of a user, effective with the user's next call.
     ///
     /// # Errors

@@ -52,6 +52,8 @@ audit_actions! {
     UserActivated = "user.activated";
     /// A user was deactivated.
     UserDeactivated = "user.deactivated";
+    /// A user was deleted.
+    UserDeleted = "user.deleted";
     /// A password was changed by its owner.
     PasswordChanged = "password.changed";
     /// Changing a password failed because the current one was wrong.

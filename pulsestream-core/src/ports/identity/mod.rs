@@ -94,6 +94,8 @@ pub enum IdentityWrite {
     PutTenant(Box<TenantRecord>),
     /// Writes a user.
     PutUser(Box<UserRecord>),
+    /// Deletes the user at this version, with its names and what it did. Its sessions have writes of their own.
+    DeleteUser(UserId, u64),
     /// Writes a session.
     PutSession(Box<SessionRecord>),
     /// Deletes a session, if it is there.
@@ -184,6 +186,7 @@ pub trait IdentityStore: fmt::Debug + Send + Sync + 'static {
     /// - A write whose record is not at the stored version is a conflict (`identity_versions_guard`).
     /// - Slugs are unique, e-mail addresses and user names are unique in a tenant, also among concurrent commits, and a name
     ///   given up can be taken (`identity_names_are_unique`).
+    /// - A deleted user is not found, and its names can be taken (`identity_users_can_be_deleted`).
     /// - Two tenants may have users of the same address (`identity_names_are_per_tenant`).
     /// - After a conflict nothing has changed (`identity_commit_is_atomic`).
     /// - Nothing can be written to a tenant that does not exist or is being deleted, but for its own record

@@ -8,7 +8,7 @@ use crate::auth::{Keyring, SecretBytes, SigningKey};
 use crate::id::{ApiKeyId, SessionId, UserId};
 use crate::ports::identity::{
     ApiKeyRecord, ApiKeyState, AuditQuery, IdentityConflict, IdentityOutcome, IdentityWrite, KeyringRecord,
-    SessionEnd, SessionRecord, SessionState, TenantRecord, UserActivity, UserRecord,
+    SessionEnd, SessionRecord, SessionState, TenantRecord, UserActivity, UserLookup, UserRecord,
 };
 use crate::testkit::run::{BoxFuture, concurrently};
 
@@ -223,6 +223,35 @@ pub(super) async fn identity_sessions_can_be_deleted(probe: Probe) {
         }
     };
     assert_eq!((left(1).await, left(2).await, left(3).await), (vec![11], vec![12], vec![]));
+}
+
+/// A user goes with its names and what it did, at the version that was read, and nobody else does.
+pub(super) async fn identity_users_can_be_deleted(probe: Probe) {
+    let stranger = probe.stranger().await;
+    for probe in [&probe, &stranger] {
+        probe.put_user(user_record(1, "ada@mail.example")).await;
+        probe.put_user(user_record(2, "bob@mail.example")).await;
+    }
+    let user = UserId::from_u128(1);
+    probe.put(vec![IdentityWrite::RecordLogin(user, at(3))]).await;
+    probe.put(vec![IdentityWrite::PutSession(Box::new(session_record(10, 1)))]).await;
+    let delete = |version| IdentityWrite::DeleteUser(user, version);
+    for version in [0, 2] {
+        probe.refused(vec![delete(version)], IdentityConflict::Version).await;
+    }
+    assert!(probe.user_by_id(1).await.is_some());
+    probe.put(vec![IdentityWrite::DeleteSession(SessionId::from_u128(10)), delete(1)]).await;
+    probe.refused(vec![delete(1)], IdentityConflict::Version).await;
+    assert_eq!(probe.user_by_id(1).await, None);
+    for lookup in [UserLookup::Email("ada@mail.example".into()), UserLookup::Username("user.1".into())] {
+        assert_eq!(probe.user(lookup.clone()).await, None, "{lookup:?}");
+        assert!(stranger.user(lookup).await.is_some(), "another tenant's user stays");
+    }
+    assert_eq!(probe.store.session(probe.tenant, SessionId::from_u128(10)).await.expect("succeeds"), None);
+    assert!(probe.user_by_id(2).await.is_some());
+    // The names are free, and a user of the same id begins anew.
+    probe.put_user(user_record(1, "ada@mail.example")).await;
+    assert_eq!(probe.user_by_id(1).await.map(|user| user.activity.login_count), Some(0));
 }
 
 /// What was committed is there after the store was closed and opened again.

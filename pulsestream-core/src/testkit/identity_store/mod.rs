@@ -47,7 +47,7 @@ super::suite! {
     [
         commit: identity_reads_what_was_written, identity_versions_guard, identity_commit_is_atomic,
             identity_races_have_one_winner, identity_activity_never_conflicts, identity_key_use_never_conflicts,
-            identity_keyring_is_guarded, identity_session_comes_with_user_and_tenant, identity_sessions_can_be_deleted,
+            identity_keyring_is_guarded, identity_session_comes_with_user_and_tenant, identity_sessions_can_be_deleted, identity_users_can_be_deleted,
             identity_survives_reopening;
         names: identity_names_are_unique, identity_names_race, identity_names_given_up_can_be_taken,
             identity_names_are_per_tenant, identity_api_key_ids_are_unique;

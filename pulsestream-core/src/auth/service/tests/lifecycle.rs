@@ -71,6 +71,7 @@ async fn every_kind_of_event_is_in_the_audit_log() {
     world.clock.advance(seconds(11));
     world.refresh(&again).await.unwrap_err();
     assert!(world.refresh(&tokens).await.is_err(), "the reset ended it");
+    service.delete_user(owner, ada.id, here).await.unwrap();
     service.logout(owner, here).await.unwrap();
     let back = registration("shop").contact_email;
     let back = world.login("shop", &back, shop.registered.temporary_password.expose()).await.unwrap();

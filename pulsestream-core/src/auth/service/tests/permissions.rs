@@ -282,3 +282,33 @@ async fn another_tenants_ids_are_those_of_nobody() {
     let query = UserQuery { search: None, skip: 0, limit: 10 };
     assert_eq!(service.list_users(&shop.owner, &query, origin).await.unwrap().total, 1);
 }
+
+#[tokio::test]
+async fn a_deleted_user_is_gone_at_once_and_its_names_are_free() {
+    let world = World::new().await;
+    let shop = world.shop("shop").await;
+    let here = Origin::default();
+    let (ada, tokens, principal) = world.user(&shop, "ada", Role::Admin).await;
+    let (boss, ..) = world.user(&shop, "boss", Role::Owner).await;
+    let delete = async |actor: &Principal, user| world.service.delete_user(actor, user, &here).await;
+    let owner = shop.owner.user().unwrap();
+    for (actor, user, expected) in [
+        (&principal, boss.id, ErrorKind::Forbidden),
+        (&principal, ada.id, ErrorKind::Forbidden),
+        (&shop.owner, owner, ErrorKind::Forbidden),
+        (&shop.owner, UserId::from_u128(7), ErrorKind::NotFound),
+    ] {
+        assert_eq!(delete(actor, user).await.unwrap_err().kind(), expected);
+    }
+    let mall = world.shop("mall").await;
+    assert_eq!(delete(&mall.owner, ada.id).await.unwrap_err().kind(), ErrorKind::NotFound);
+    delete(&shop.owner, ada.id).await.unwrap();
+    assert_eq!(delete(&shop.owner, ada.id).await.unwrap_err().kind(), ErrorKind::NotFound);
+    assert!(world.principal(&tokens).await.is_err() && world.refresh(&tokens).await.is_err());
+    assert!(world.login("shop", &ada.email, PASSWORD).await.is_err());
+    assert!(!world.dump().await.contains(&ada.email), "nothing names it but by its id");
+    let (again, ..) = world.user(&shop, "ada", Role::Viewer).await;
+    assert_eq!(again.email, ada.email);
+    assert_ne!(again.id, ada.id);
+    delete(&shop.owner, boss.id).await.unwrap();
+}
