@@ -95,7 +95,7 @@ fn waiting_and_reading_do_not_walk_over_what_was_read() {
         node.close().await;
         let mut read = rows_read(&mut owner).await;
         for _ in 0..200 {
-            if read.1 >= i64::from(count) {
+            if read.1 >= count {
                 break;
             }
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
@@ -103,7 +103,7 @@ fn waiting_and_reading_do_not_walk_over_what_was_read() {
         }
         let (by_table, by_index) = read;
         // Each key when it is read, and perhaps when it is appended; not all of them again and again.
-        assert!(by_table < i64::from(count), "{by_table} rows");
-        assert!(by_index < i64::from(count) * 3, "{by_index} rows");
+        assert!(by_table < count, "{by_table} rows");
+        assert!(by_index < count * 3, "{by_index} rows");
     });
 }
