@@ -4,7 +4,8 @@ use pulsestream_core::env::Env;
 use pulsestream_core::error::ErrorKind;
 use pulsestream_core::id::TenantId;
 use pulsestream_core::ports::event_store::{AppendOptions, EventStore, Partition, Position, TailOptions};
-use pulsestream_postgres::{Postgres, PostgresConfig};
+use pulsestream_postgres::{Identifier, Postgres, PostgresConfig};
+use sqlx::PgConnection;
 
 use crate::support::{config, connect, direct, event, execute, fresh_schema, number, with_server};
 
@@ -25,6 +26,54 @@ fn eight_at_once_migrate_once() {
     });
 }
 
+/// Lets migrations of the schema come to their last table, and wait there until the connection rolls back.
+async fn block(blocker: &mut PgConnection, schema: &Identifier) {
+    execute(blocker, &format!("begin; create table {schema}.events_other ()")).await;
+}
+
+/// Ends the session that migrates the schema and waits at its last table.
+async fn kill_who_migrates(observer: &mut PgConnection, schema: &Identifier) {
+    let waiting = format!(
+        "from pg_stat_activity where wait_event_type = 'Lock' and query like '%create table {schema}.%'"
+    );
+    while number(observer, &format!("select count(*) {waiting}")).await == 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert_eq!(number(observer, &format!("select count(pg_terminate_backend(pid)) {waiting}")).await, 1);
+}
+
+#[test]
+fn the_one_that_migrates_is_killed_and_the_others_go_on() {
+    with_server(|url| async move {
+        let schema = fresh_schema();
+        let (mut blocker, mut observer) = (direct(&url).await, direct(&url).await);
+        execute(&mut observer, &format!("create schema {schema}")).await;
+        block(&mut blocker, &schema).await;
+        let starts: Vec<_> = (0..8)
+            .map(|_| {
+                let (url, config) = (url.clone(), config(schema.clone()));
+                tokio::spawn(async move { Postgres::connect(&url, config, Env::system()).await })
+            })
+            .collect();
+        kill_who_migrates(&mut observer, &schema).await;
+        execute(&mut blocker, "rollback").await;
+        let mut killed = 0;
+        for start in starts {
+            match start.await.unwrap() {
+                Ok(postgres) => postgres.close().await,
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+                    killed += 1;
+                }
+            }
+        }
+        assert_eq!(killed, 1, "the others did not notice");
+        let versions = format!("select count(*) - count(distinct version) from {schema}.migrations");
+        assert_eq!(number(&mut observer, &versions).await, 0);
+        connect(&url, PostgresConfig { migrate: false, ..config(schema) }).await.close().await;
+    });
+}
+
 #[test]
 fn killed_midway_leaves_nothing_and_the_next_one_succeeds() {
     with_server(|url| async move {
@@ -33,19 +82,10 @@ fn killed_midway_leaves_nothing_and_the_next_one_succeeds() {
         execute(&mut observer, &format!("create schema {schema}")).await;
         for _ in 0..3 {
             // The last table of the migration, not committed: the migration gets that far and waits.
-            execute(&mut blocker, &format!("begin; create table {schema}.events_other ()")).await;
+            block(&mut blocker, &schema).await;
             let (url, config) = (url.clone(), config(schema.clone()));
             let start = tokio::spawn(async move { Postgres::connect(&url, config, Env::system()).await });
-            let waiting = format!(
-                "from pg_stat_activity where wait_event_type = 'Lock' and query like '%create table {schema}.%'"
-            );
-            while number(&mut observer, &format!("select count(*) {waiting}")).await == 0 {
-                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-            }
-            assert_eq!(
-                number(&mut observer, &format!("select count(pg_terminate_backend(pid)) {waiting}")).await,
-                1
-            );
+            kill_who_migrates(&mut observer, &schema).await;
             let error = start.await.unwrap().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
             execute(&mut blocker, "rollback").await;
