@@ -8,7 +8,7 @@ use crate::ports::coordinator::{Coordinator, Lease};
 use crate::text::Text;
 use crate::time::Timestamp;
 
-/// The lease of one process on one resource, renewed after a third of its time.
+/// The lease of one process on one resource, renewed after a third of its time, or a little before that when its holder looks then.
 #[derive(Debug)]
 pub(crate) struct KeptLease {
     coordinator: Arc<dyn Coordinator>,
@@ -17,6 +17,8 @@ pub(crate) struct KeptLease {
     ttl: Duration,
     lease: Option<Lease>,
     renew_at: Timestamp,
+    /// From when on it is renewed when somebody looks, so that holders of many leases who look together renew them together.
+    renew_from: Timestamp,
     /// When it has ended by the time of this process, which began to count before the coordinator did.
     ends_at: Timestamp,
 }
@@ -35,6 +37,7 @@ impl KeptLease {
             ttl,
             lease: None,
             renew_at: Timestamp::MIN,
+            renew_from: Timestamp::MIN,
             ends_at: Timestamp::MIN,
         }
     }
@@ -51,7 +54,7 @@ impl KeptLease {
 
     /// Takes or renews the lease when that is due. What was known under another token than the one returned is known no more.
     pub(crate) async fn keep(&mut self, now: Timestamp) -> Result<Option<u64>> {
-        if self.lease.is_none() || now >= self.renew_at {
+        if self.lease.is_none() || now >= self.renew_from {
             self.take(now).await?;
         }
         Ok(self.token())
@@ -68,11 +71,12 @@ impl KeptLease {
 
     /// Renews the lease that is held, when that is due. A failure is tried again soon; when the lease ends first, taking it fails.
     pub(crate) async fn renew(&mut self, now: Timestamp) {
-        if now < self.renew_at {
+        if now < self.renew_from {
             return;
         }
         if let Err(error) = self.take(now).await {
             self.renew_at = now.plus(self.ttl / 6);
+            self.renew_from = self.renew_at;
             tracing::warn!(resource = self.resource, %error, "a lease is not renewed; it is tried again");
         }
     }
@@ -80,6 +84,7 @@ impl KeptLease {
     async fn take(&mut self, now: Timestamp) -> Result<()> {
         self.lease = self.coordinator.acquire(&self.resource, &self.holder, self.ttl).await?;
         self.renew_at = now.plus(self.ttl / 3);
+        self.renew_from = now.plus(self.ttl / 4);
         self.ends_at = now.plus(self.ttl);
         Ok(())
     }

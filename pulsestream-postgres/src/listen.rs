@@ -1,7 +1,7 @@
 //! Notifications between nodes.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::time::Duration;
 
 use pulsestream_core::error::Result;
@@ -30,9 +30,17 @@ pub(crate) struct Arrivals {
     stop: watch::Sender<bool>,
 }
 
+/// The arrivals in one partition.
+#[derive(Debug, Default)]
+struct Arrival {
+    signal: Notify,
+    /// How many there were, or may have been.
+    count: AtomicU64,
+}
+
 #[derive(Debug)]
 struct Signals {
-    partitions: [Notify; PARTITIONS as usize],
+    partitions: [Arrival; PARTITIONS as usize],
     /// Partitions that the other nodes have not been told about, one bit each.
     untold: AtomicU16,
     tell: Notify,
@@ -42,7 +50,7 @@ impl Arrivals {
     /// Starts to listen and to tell, until it is closed or dropped.
     pub(crate) fn start(database: &Arc<Database>) -> Arc<Self> {
         let signals = Arc::new(Signals {
-            partitions: std::array::from_fn(|_| Notify::new()),
+            partitions: Default::default(),
             untold: AtomicU16::new(0),
             tell: Notify::new(),
         });
@@ -72,7 +80,12 @@ impl Arrivals {
 
     /// Returns what completes at the next arrival, or when the store is closed.
     pub(crate) fn of(&self, partition: Partition) -> &Notify {
-        &self.signals.partitions[usize::from(partition.number())]
+        &self.signals.partitions[usize::from(partition.number())].signal
+    }
+
+    /// Returns how many arrivals this node heard of. One that it does not count here completes what [`of`](Self::of) returned before.
+    pub(crate) fn count(&self, partition: Partition) -> u64 {
+        self.signals.partitions[usize::from(partition.number())].count.load(Ordering::SeqCst)
     }
 
     pub(crate) fn close(&self) {
@@ -83,13 +96,14 @@ impl Arrivals {
 
 impl Signals {
     fn wake(&self, number: u16) {
-        if let Some(waiting) = self.partitions.get(usize::from(number)) {
-            waiting.notify_waiters();
+        if let Some(arrival) = self.partitions.get(usize::from(number)) {
+            arrival.count.fetch_add(1, Ordering::SeqCst);
+            arrival.signal.notify_waiters();
         }
     }
 
     fn wake_all(&self) {
-        self.partitions.iter().for_each(Notify::notify_waiters);
+        (0..PARTITIONS).for_each(|number| self.wake(number));
     }
 }
 

@@ -11,7 +11,8 @@ use pulsestream_core::{Error, ErrorKind, Result};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// The longest a worker sleeps without looking again: bounds what a lost wake-up or a clock that jumped can cost.
+/// The longest a worker sleeps without looking again: bounds what a lost wake-up or a clock that jumped can cost. Those of a process look
+/// at the same time, so that what they ask of a server goes there in few statements.
 const MAX_IDLE: Duration = Duration::from_secs(1);
 /// How often in a row a worker may be woken for nothing before it rests. One wake-up too many is usual: who is told of work may find that
 /// it was done in the step before. A rest after it would delay what comes next.
@@ -75,11 +76,13 @@ impl Background {
 }
 
 /// Returns for how long a worker may sleep.
-fn idle_until(next_due: Option<Timestamp>, now: Timestamp) -> Duration {
-    match next_due.map(|due| due.since(now)) {
-        None => MAX_IDLE,
+fn idle_until(next_due: Option<Timestamp>, clock: &dyn Clock) -> Duration {
+    let since_look = clock.monotonic().as_nanos() % MAX_IDLE.as_nanos();
+    let until_look = MAX_IDLE - Duration::from_nanos(u64::try_from(since_look).unwrap_or_default());
+    match next_due.map(|due| due.since(clock.now())) {
+        None => until_look,
         Some(Duration::ZERO) => REST,
-        Some(wait) => wait.min(MAX_IDLE),
+        Some(wait) => wait.min(until_look),
     }
 }
 
@@ -109,7 +112,7 @@ async fn run(clock: Arc<dyn Clock>, worker: Arc<dyn Worker>, mut stopped: watch:
                 is_woken = tokio::select! {
                     _ = stopped.changed() => false,
                     _ = worker.wait() => true,
-                    () = tokio::time::sleep(idle_until(next_due, clock.now())) => false,
+                    () = tokio::time::sleep(idle_until(next_due, &*clock)) => false,
                 };
             }
             Err(error) if error.kind() == ErrorKind::Closed => break,
@@ -203,6 +206,22 @@ mod tests {
         background.stop().await;
         let steps = worker.steps.load(Ordering::Relaxed);
         assert!((10..=12).contains(&steps), "{steps}");
+    }
+
+    #[test]
+    fn workers_of_a_process_look_at_the_same_time() {
+        let clock = ManualClock::new(Timestamp::EPOCH);
+        let second = Duration::from_secs(1);
+        assert_eq!(idle_until(None, &clock), second);
+        clock.advance(Duration::from_millis(7_300));
+        assert_eq!(idle_until(None, &clock), Duration::from_millis(700));
+        assert_eq!(idle_until(Some(clock.now().plus(second)), &clock), Duration::from_millis(700));
+        assert_eq!(
+            idle_until(Some(clock.now().plus(REST * 2)), &clock),
+            REST * 2,
+            "what is due is not put off"
+        );
+        assert_eq!(idle_until(Some(clock.now()), &clock), REST);
     }
 
     #[tokio::test(start_paused = true)]

@@ -465,7 +465,7 @@ impl Builder {
             let processors = ProcessorSettings { lease_ttl, ..ProcessorSettings::default() };
             workers.extend(alerting::workers(&parts, processors));
             let dispatcher = Dispatcher::new(dispatcher, DispatcherSettings::default());
-            workers.push(Arc::new(DeliveryWorker::new(dispatcher, planned)));
+            workers.push(Arc::new(DeliveryWorker::new(dispatcher, env.clone(), planned)));
             for (name, processor) in self.processors {
                 let feed = FeedParts {
                     processor,

@@ -74,7 +74,7 @@ impl Share {
     pub(crate) async fn turn(&self, partition: Partition) -> Result<Turn> {
         let mut state = self.state.lock().await;
         let now = self.env.monotonic();
-        if state.read_at.is_none_or(|read_at| now.saturating_sub(read_at) >= self.ttl / 3) {
+        if state.read_at.is_none_or(|read_at| now.saturating_sub(read_at) >= self.ttl / 4) {
             self.read(&mut state).await?;
             state.read_at = Some(now);
         }

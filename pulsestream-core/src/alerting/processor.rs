@@ -236,10 +236,10 @@ impl AlertingProcessor {
         }
         let mut changes: BTreeMap<TenantId, Effects> = BTreeMap::new();
         let limit = self.settings.batch_events.max(1);
-        let (mut is_due, mut is_changed) = (
-            work.config_read_at.is_none_or(|read_at| now >= read_at.plus(self.settings.config_interval)),
-            false,
-        );
+        // A little early serves as well, and whoever looks once in an interval does not miss it by a hair.
+        let interval = self.settings.config_interval * 7 / 8;
+        let (mut is_due, mut is_changed) =
+            (work.config_read_at.is_none_or(|read_at| now >= read_at.plus(interval)), false);
         let batch = loop {
             let wanted = work.with_rules();
             let options = TailOptions { limit, tenants: Some(Arc::new(wanted.clone())) };

@@ -16,7 +16,7 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
 
 pub(crate) use self::statement::{bound, bound_once, query};
-pub(crate) use self::transaction::{Scope, Work};
+pub(crate) use self::transaction::{Scope, Work, Worker};
 use crate::config::PostgresConfig;
 use crate::connection::Suspicion;
 use crate::error::{Fault, Phase, from_sqlx};

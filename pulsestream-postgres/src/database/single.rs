@@ -6,7 +6,7 @@ use pulsestream_core::error::Result;
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
-use super::{CONFLICT_ATTEMPTS, CONFLICT_PAUSE, Database, Work, bound, in_task};
+use super::{CONFLICT_ATTEMPTS, CONFLICT_PAUSE, Database, Scope, Work, Worker, bound, in_task};
 use crate::connection::Lease;
 use crate::error::{Fault, Phase, from_sqlx};
 use crate::wire::Param;
@@ -19,6 +19,35 @@ impl Database {
         operation: &'static str,
         sql: Arc<str>,
         params: Vec<Param>,
+    ) -> Result<Vec<PgRow>> {
+        self.alone(operation, sql, params, Phase::Commit).await
+    }
+
+    /// Runs one statement on tables that belong to no tenant: by itself where sessions are ours, otherwise in a transaction. `phase` says
+    /// what a broken connection means.
+    pub(crate) async fn statement_for_all(
+        self: &Arc<Self>,
+        operation: &'static str,
+        sql: Arc<str>,
+        params: Vec<Param>,
+        phase: Phase,
+    ) -> Result<Vec<PgRow>> {
+        if self.has_own_sessions() {
+            return self.alone(operation, sql, params, phase).await;
+        }
+        let work = all_rows(sql, params);
+        match phase {
+            Phase::BeforeCommit => self.read(operation, Scope::Processor, work).await,
+            Phase::Commit => self.write(operation, Scope::Processor, work).await,
+        }
+    }
+
+    async fn alone(
+        self: &Arc<Self>,
+        operation: &'static str,
+        sql: Arc<str>,
+        params: Vec<Param>,
+        phase: Phase,
     ) -> Result<Vec<PgRow>> {
         self.ensure_open(operation)?;
         let this = self.clone();
@@ -45,7 +74,7 @@ impl Database {
                             attempt += 1;
                             continue;
                         }
-                        let (fault, phase) = this.failed(fault, Phase::Commit);
+                        let (fault, phase) = this.failed(fault, phase);
                         return Err(fault.into_error(operation, phase));
                     }
                 }
@@ -87,5 +116,12 @@ impl Database {
             Ok(value)
         })
         .await
+    }
+}
+
+fn all_rows(sql: Arc<str>, params: Vec<Param>) -> impl Worker<Vec<PgRow>> {
+    move |connection: &mut PgConnection| {
+        let statement = bound(sql.clone(), &params);
+        Box::pin(async move { Ok(statement.fetch_all(connection).await?) }) as Work<'_, _>
     }
 }

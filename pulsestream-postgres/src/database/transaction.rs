@@ -16,6 +16,14 @@ use crate::error::{Fault, Phase};
 /// Work inside a transaction.
 pub(crate) type Work<'c, T> = Pin<Box<dyn Future<Output = Result<T, Fault>> + Send + 'c>>;
 
+/// What does work inside a transaction, and does it again when the transaction starts again.
+pub(crate) trait Worker<T>:
+    for<'c> Fn(&'c mut PgConnection) -> Work<'c, T> + Send + Sync + 'static
+{
+}
+
+impl<T, F> Worker<T> for F where F: for<'c> Fn(&'c mut PgConnection) -> Work<'c, T> + Send + Sync + 'static {}
+
 /// Whose rows a transaction may touch, as row-level security sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scope {
@@ -35,62 +43,46 @@ enum Mode {
 
 impl Database {
     /// Reads from one snapshot.
-    pub(crate) async fn read<T, F>(
+    pub(crate) async fn read<T: Send + 'static>(
         self: &Arc<Self>,
         operation: &'static str,
         scope: Scope,
-        work: F,
-    ) -> Result<T>
-    where
-        T: Send + 'static,
-        F: for<'c> Fn(&'c mut PgConnection) -> Work<'c, T> + Send + Sync + 'static,
-    {
+        work: impl Worker<T>,
+    ) -> Result<T> {
         self.transact(operation, scope, Mode::Read, |_| true, work).await
     }
 
     /// Changes rows, all or none.
-    pub(crate) async fn write<T, F>(
+    pub(crate) async fn write<T: Send + 'static>(
         self: &Arc<Self>,
         operation: &'static str,
         scope: Scope,
-        work: F,
-    ) -> Result<T>
-    where
-        T: Send + 'static,
-        F: for<'c> Fn(&'c mut PgConnection) -> Work<'c, T> + Send + Sync + 'static,
-    {
+        work: impl Worker<T>,
+    ) -> Result<T> {
         self.transact(operation, scope, Mode::Write, |_| true, work).await
     }
 
     /// As [`write`](Self::write), but rolls back when `keep` says no to what the work returned.
-    pub(crate) async fn write_if<T, F>(
+    pub(crate) async fn write_if<T: Send + 'static>(
         self: &Arc<Self>,
         operation: &'static str,
         scope: Scope,
         keep: fn(&T) -> bool,
-        work: F,
-    ) -> Result<T>
-    where
-        T: Send + 'static,
-        F: for<'c> Fn(&'c mut PgConnection) -> Work<'c, T> + Send + Sync + 'static,
-    {
+        work: impl Worker<T>,
+    ) -> Result<T> {
         self.transact(operation, scope, Mode::Write, keep, work).await
     }
 
     /// Runs the transaction in a task of its own: whoever drops the returned future does not stop it halfway, because
     /// sqlx 0.9.0 can put a connection back into its pool with an open transaction when `begin` is cancelled.
-    async fn transact<T, F>(
+    async fn transact<T: Send + 'static>(
         self: &Arc<Self>,
         operation: &'static str,
         scope: Scope,
         mode: Mode,
         keep: fn(&T) -> bool,
-        work: F,
-    ) -> Result<T>
-    where
-        T: Send + 'static,
-        F: for<'c> Fn(&'c mut PgConnection) -> Work<'c, T> + Send + Sync + 'static,
-    {
+        work: impl Worker<T>,
+    ) -> Result<T> {
         self.ensure_open(operation)?;
         let this = self.clone();
         in_task(operation, async move {
@@ -109,16 +101,13 @@ impl Database {
         .await
     }
 
-    async fn attempt<T, F>(
+    async fn attempt<T>(
         &self,
         scope: Scope,
         mode: Mode,
         keep: fn(&T) -> bool,
-        work: &F,
-    ) -> Result<T, (Fault, Phase)>
-    where
-        F: for<'c> Fn(&'c mut PgConnection) -> Work<'c, T>,
-    {
+        work: &impl Worker<T>,
+    ) -> Result<T, (Fault, Phase)> {
         let before = |error: sqlx::Error| (Fault::Sql(error), Phase::BeforeCommit);
         let mut lease = self.begin(scope, mode).await.map_err(before)?;
         let result = work(lease.connection().map_err(before)?).await;
@@ -180,16 +169,18 @@ impl Database {
             // The client library names its prepared statements, and others that had the session before used the same names.
             sql.push_str("; deallocate all");
         }
-        let (tenant, processor) = match scope {
-            Scope::Tenant(tenant) => (tenant.to_string(), ""),
-            Scope::Processor => (String::new(), "on"),
-        };
         let mut set = |name: &str, value: &dyn Display| {
             // Writing to a string cannot fail.
             let _ = write!(sql, "; set local {name} = '{value}'");
         };
-        set("pulsestream.tenant", &tenant);
-        set("pulsestream.processor", &processor);
+        match scope {
+            Scope::Tenant(tenant) => {
+                set("pulsestream.tenant", &tenant);
+                set("pulsestream.processor", &"");
+            }
+            // It sees every tenant, so whose it would be otherwise does not matter.
+            Scope::Processor => set("pulsestream.processor", &"on"),
+        }
         if !self.has_own_sessions() {
             set("statement_timeout", &self.config.statement_timeout.as_millis());
             set("lock_timeout", &self.config.lock_timeout.as_millis());

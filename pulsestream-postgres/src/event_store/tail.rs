@@ -9,12 +9,14 @@
 //! nobody wants to hear of only the keys are walked over, to know where the reader is then.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use pulsestream_core::error::Result;
 use pulsestream_core::id::TenantId;
-use pulsestream_core::ports::event_store::{Partition, Position, TailBatch, TailOptions, TailedEvent};
+use pulsestream_core::ports::event_store::{
+    PARTITIONS, Partition, Position, TailBatch, TailOptions, TailedEvent,
+};
 
 use super::PostgresEventStore;
 use super::read::saturating;
@@ -77,6 +79,8 @@ struct Found {
 pub(super) struct Log {
     read: Arc<Together<Place, Found>>,
     look: Arc<Together<Place, Pending>>,
+    /// For each partition where its end was when it was read last, and how many arrivals this node had heard of before.
+    ends: [Mutex<Option<(Position, u64)>>; PARTITIONS as usize],
 }
 
 impl Log {
@@ -87,7 +91,12 @@ impl Log {
         Self {
             read: Together::new(move |places| read_all(reading.clone(), read.clone(), places)),
             look: Together::new(move |places| look_at_all(looking.clone(), look.clone(), places)),
+            ends: Default::default(),
         }
+    }
+
+    fn end_of(&self, partition: Partition) -> &Mutex<Option<(Position, u64)>> {
+        &self.ends[usize::from(partition.number())]
     }
 }
 
@@ -231,6 +240,7 @@ impl PostgresEventStore {
         let place = Place::new(partition, after, options);
         let (mut newest, mut waits_left) = (None, SETTLE_WAITS);
         loop {
+            let arrivals = self.arrivals.count(partition);
             let Found { events, read_to, has_more, unsettled } =
                 self.log.read.ask("event_store.tail", place.clone()).await?;
             // What was acknowledged before the call is waited for, also while other transactions run: they mostly end soon. What
@@ -244,17 +254,25 @@ impl PostgresEventStore {
                 continue;
             }
             let next = read_to.unwrap_or(after);
+            let is_end = !has_more && unsettled.is_none();
+            *lock(self.log.end_of(partition)) = is_end.then_some((next, arrivals));
             return Ok(TailBatch { events, next, caught_up: !has_more && !is_missing });
         }
     }
 
     pub(super) async fn wait_until_events(&self, partition: Partition, after: Position) -> Result<()> {
         let operation = "event_store.wait_for_events";
+        let mut end = *lock(self.log.end_of(partition));
         loop {
             // Before looking, so that an append between the look and the wait is not missed.
             let arrival = self.arrivals.of(partition).notified();
             tokio::pin!(arrival);
             arrival.as_mut().enable();
+            // Who has just read up to the end need not look: whatever came since then was heard of, or is found after the time-out.
+            if end.take() == Some((after, self.arrivals.count(partition))) {
+                let _ = tokio::time::timeout(self.database.config().poll_interval, arrival).await;
+                continue;
+            }
             let pending =
                 self.log.look.ask(operation, Place::new(partition, after, TailOptions::default())).await?;
             if pending.settled {
@@ -268,6 +286,10 @@ impl PostgresEventStore {
             }
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn pack(xid: i64, seq: i64) -> Position {
