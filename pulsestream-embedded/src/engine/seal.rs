@@ -3,12 +3,14 @@
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread::Builder;
 
 use super::{Engine, Leader, held};
-use crate::error::FaultResult;
+use crate::error::{Fault, FaultResult};
 use crate::hot::{Generation, Run};
 use crate::manifest::{SegmentEntry, file_of};
-use crate::segment::{self, Row, Segment, SegmentOptions, SegmentWriter};
+use crate::part::Rows;
+use crate::segment::{self, RestWriter, Row, Segment, SegmentOptions, SegmentWriter};
 use crate::storage::Storage;
 use crate::wal::Group;
 
@@ -17,6 +19,9 @@ const FRESH_LEVEL: i32 = 1;
 
 /// Rows that are read together while a segment is written: few enough to stay in the processor's cache with all their texts.
 const LOT_ROWS: usize = 256;
+
+/// Fewer rows are not worth a second thread.
+const ROWS_OF_TWO_THREADS: usize = 16_384;
 
 impl Engine {
     /// Seals every generation that takes no more appends.
@@ -100,27 +105,52 @@ impl Engine {
     ) -> FaultResult<()> {
         let options = SegmentOptions { compression_level };
         let mut writer = SegmentWriter::create(storage, name.to_owned(), options, self.hasher)?;
-        push_run(&mut writer, run)?;
+        push_run(&mut writer, run, self.background)?;
         writer.finish(positions).map(drop)
     }
 
     /// Makes the names of new segment files durable.
     pub(super) fn sync_segments(&self) -> FaultResult<()> {
         let synced = self.storage.sync_dir(segment::DIRECTORY);
-        synced.map_err(|source| crate::error::Fault::io("sync", segment::DIRECTORY, source))
+        synced.map_err(|source| Fault::io("sync", segment::DIRECTORY, source))
     }
 }
 
-fn push_run(writer: &mut SegmentWriter, run: &Run) -> FaultResult<()> {
+/// Gives a writer all rows: the texts on this thread, the rest on another one meanwhile, unless the store has no threads.
+fn push_run(writer: &mut SegmentWriter, run: &Run, may_use_threads: bool) -> FaultResult<()> {
+    let (texts, rest) = writer.parts();
+    let push_rest = |rest: &mut RestWriter| {
+        for_each_lot(run, |rows| {
+            rest.push(rows);
+            Ok(())
+        })
+    };
+    if may_use_threads && run.rows() >= ROWS_OF_TWO_THREADS {
+        let together = std::thread::scope(|scope| {
+            let other = Builder::new().name("pulsestream-seal-rest".to_owned());
+            let other = other.spawn_scoped(scope, || push_rest(rest)).ok()?;
+            let pushed = for_each_lot(run, |rows| texts.push(rows));
+            Some(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).and(pushed))
+        });
+        // Where the system has no thread to give, one does it all.
+        if let Some(outcome) = together {
+            return outcome;
+        }
+    }
+    for_each_lot(run, |rows| texts.push(rows))?;
+    push_rest(rest)
+}
+
+fn for_each_lot(run: &Run, mut push: impl FnMut(&[Row<'_>]) -> FaultResult<()>) -> FaultResult<()> {
     let mut rows = Vec::with_capacity(LOT_ROWS);
     for range in run.tenants() {
         for row in range.rows.start as usize..range.rows.end as usize {
             rows.push(Row { tenant: range.tenant, position: run.position(row), record: run.record(row) });
             if rows.len() == LOT_ROWS {
-                writer.push(&rows)?;
+                push(&rows)?;
                 rows.clear();
             }
         }
     }
-    writer.push(&rows)
+    push(&rows)
 }

@@ -15,7 +15,7 @@ pub(crate) use format::{ColumnMeta, Footer, TenantRange};
 pub(crate) use ids::{IdHasher, IdIndex};
 pub(crate) use merge::Merge;
 pub(crate) use reader::{Segment, next_part_key};
-pub(crate) use writer::{Row, SegmentOptions, SegmentWriter};
+pub(crate) use writer::{RestWriter, Row, SegmentOptions, SegmentWriter};
 
 /// The sub-folder of the segments.
 pub(crate) const DIRECTORY: &str = "segments";

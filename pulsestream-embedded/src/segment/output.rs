@@ -16,11 +16,17 @@ use crate::pack::{pack_ints, pack_numbers};
 use crate::part::Dynamic;
 use crate::storage::{File, OpenMode, Storage};
 
+/// Blocks are written together when they are so large.
+const WRITE_BYTES: usize = 256 << 10;
+
 /// The file, where its next block goes, and the columns that are in it.
 pub(super) struct Output {
     file: Arc<dyn File>,
     name: String,
+    /// Where the next byte goes.
     offset: u64,
+    /// What goes before it and is not written yet.
+    pending: Vec<u8>,
     compressor: zstd::bulk::Compressor<'static>,
     packed: Vec<u8>,
     columns: Vec<ColumnMeta>,
@@ -35,13 +41,13 @@ impl Output {
     ) -> FaultResult<Self> {
         let file = storage.open(&name, OpenMode::Create);
         let file = file.map_err(|source| Fault::io("create", &name, source))?;
-        let mut header = [0; HEADER_BYTES as usize];
-        header[..8].copy_from_slice(MAGIC);
-        header[8..12].copy_from_slice(&VERSION.to_le_bytes());
-        file.write_at(&header, 0).map_err(|source| Fault::io("write", &name, source))?;
+        let mut pending = MAGIC.to_vec();
+        pending.extend_from_slice(&VERSION.to_le_bytes());
+        pending.resize(HEADER_BYTES as usize, 0);
         let compressor = zstd::bulk::Compressor::new(options.compression_level);
         let compressor = compressor.map_err(|source| Fault::io("compress", &name, source))?;
-        Ok(Self { file, name, offset: HEADER_BYTES, compressor, packed: Vec::new(), columns: Vec::new() })
+        let (packed, columns) = (Vec::new(), Vec::new());
+        Ok(Self { file, name, offset: HEADER_BYTES, pending, compressor, packed, columns })
     }
 
     /// Adds a column whose blocks are written.
@@ -138,6 +144,7 @@ impl Output {
         let columns = std::mem::take(&mut self.columns);
         let footer = Footer { rows, positions, max_received, tenants, columns };
         self.write(&footer.to_bytes())?;
+        self.write_pending()?;
         let synced = self.file.sync_data();
         synced.map_err(|source| Fault::SyncFailed { file: self.name.clone(), source })?;
         Ok((footer, self.offset))
@@ -149,10 +156,17 @@ impl Output {
         self.block(&raw, 0)
     }
 
+    /// Adds bytes to the file, many blocks with one call of the system.
     fn write(&mut self, bytes: &[u8]) -> FaultResult<()> {
-        let written = self.file.write_at(bytes, self.offset);
-        written.map_err(|source| Fault::io("write", &self.name, source))?;
+        self.pending.extend_from_slice(bytes);
         self.offset += bytes.len() as u64;
+        if self.pending.len() < WRITE_BYTES { Ok(()) } else { self.write_pending() }
+    }
+
+    fn write_pending(&mut self) -> FaultResult<()> {
+        let written = self.file.write_at(&self.pending, self.offset - self.pending.len() as u64);
+        written.map_err(|source| Fault::io("write", &self.name, source))?;
+        self.pending.clear();
         Ok(())
     }
 }

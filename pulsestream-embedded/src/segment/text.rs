@@ -3,7 +3,7 @@
 use crate::bytes::{Reader, put_varint};
 
 /// Unpacked bytes after which a block is closed.
-pub(super) const BLOCK_BYTES: usize = 32 * 1024;
+pub(super) const BLOCK_BYTES: usize = 16 * 1024;
 
 /// Gathers the texts of one block.
 #[derive(Debug, Default)]

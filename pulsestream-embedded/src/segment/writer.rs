@@ -18,7 +18,7 @@ use crate::storage::Storage;
 /// How segments are written.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SegmentOptions {
-    /// Level of zstd, 1 to 19.
+    /// Level of zstd.
     pub(crate) compression_level: i32,
 }
 
@@ -32,12 +32,22 @@ pub(crate) struct Row<'a> {
 
 /// Takes rows in the order (tenant, time, id) and writes them as a segment.
 pub(crate) struct SegmentWriter {
+    texts: TextWriter,
+    rest: RestWriter,
+}
+
+/// The columns of texts, which are written while rows come.
+pub(crate) struct TextWriter {
     out: Output,
+    columns: Vec<TextColumn>,
+}
+
+/// All that is kept in memory until the end.
+pub(crate) struct RestWriter {
     tenants: Vec<TenantRange>,
     rows: u32,
     ints: [Vec<i64>; 4],
     numbers: [Vec<f64>; NumberField::ALL.len()],
-    texts: Vec<TextColumn>,
     ids: Ids,
     hashes: Vec<u64>,
     shredder: Shredder,
@@ -55,28 +65,68 @@ impl SegmentWriter {
         options: SegmentOptions,
         hasher: IdHasher,
     ) -> FaultResult<Self> {
-        let out = Output::create(storage, name, options)?;
-        let texts = TextField::ALL.into_iter().map(TextColumn::new).collect();
-        Ok(Self {
-            out,
+        let columns = TextField::ALL.into_iter().map(TextColumn::new).collect();
+        let texts = TextWriter { out: Output::create(storage, name, options)?, columns };
+        let rest = RestWriter {
             tenants: Vec::new(),
             rows: 0,
             ints: Default::default(),
             numbers: Default::default(),
-            texts,
             ids: Ids::new(),
             hashes: Vec::new(),
             shredder: Shredder::default(),
             hasher,
-        })
+        };
+        Ok(Self { texts, rest })
     }
 
+    /// Returns the two parts, each of which must be given every row, perhaps at the same time.
+    pub(crate) fn parts(&mut self) -> (&mut TextWriter, &mut RestWriter) {
+        (&mut self.texts, &mut self.rest)
+    }
+
+    /// Writes the rest and makes the file durable. `positions` is what the segment stands for in the log.
+    ///
+    /// # Errors
+    /// `Io`, and `SyncFailed`.
+    pub(crate) fn finish(self, positions: Range<u64>) -> FaultResult<(Footer, u64)> {
+        let Self { texts: TextWriter { mut out, columns }, rest } = self;
+        let RestWriter { tenants, rows, ints, numbers, ids, hashes, shredder, .. } = rest;
+        for (field, column) in TextField::ALL.into_iter().zip(columns) {
+            column.finish(field, &mut out)?;
+        }
+        for (path, values) in shredder.finish() {
+            out.add_dynamic(ColumnName::Dynamic(path), &values)?;
+        }
+        for (field, values) in NumberField::ALL.into_iter().zip(&numbers) {
+            out.add_numbers(field, values)?;
+        }
+        for (field, values) in IntField::ALL.into_iter().zip(&ints) {
+            out.add_ints(field, values)?;
+        }
+        out.add_ids(&ids, &hashes)?;
+        let max_received = ints[IntField::ReceivedAt as usize].iter().copied().max().unwrap_or(i64::MIN);
+        out.finish(rows, positions, max_received, tenants)
+    }
+}
+
+impl TextWriter {
     /// Adds the next rows, one column after the other: what a column has seen so far stays close to the processor meanwhile.
     ///
     /// # Errors
     /// `Io`.
-    #[allow(clippy::cast_possible_wrap, reason = "positions stay below 2^63")]
     pub(crate) fn push(&mut self, rows: &[Row<'_>]) -> FaultResult<()> {
+        for (field, column) in TextField::ALL.into_iter().zip(&mut self.columns) {
+            column.push_all(field, rows.iter().map(|row| row.record.texts[field.index()]), &mut self.out)?;
+        }
+        Ok(())
+    }
+}
+
+impl RestWriter {
+    /// Adds the next rows.
+    #[allow(clippy::cast_possible_wrap, reason = "positions stay below 2^63")]
+    pub(crate) fn push(&mut self, rows: &[Row<'_>]) {
         for Row { tenant, record, .. } in rows {
             match self.tenants.last_mut() {
                 Some(range) if range.tenant == *tenant => {
@@ -113,33 +163,6 @@ impl SegmentWriter {
                 .map(|field| record.texts[field.index()]);
             self.shredder.push(tags, payload, metadata);
         }
-        for (field, column) in TextField::ALL.into_iter().zip(&mut self.texts) {
-            column.push_all(field, rows.iter().map(|row| row.record.texts[field.index()]), &mut self.out)?;
-        }
-        Ok(())
-    }
-
-    /// Writes the rest and makes the file durable. `positions` is what the segment stands for in the log.
-    ///
-    /// # Errors
-    /// `Io`, and `SyncFailed`.
-    pub(crate) fn finish(self, positions: Range<u64>) -> FaultResult<(Footer, u64)> {
-        let Self { mut out, tenants, rows, ints, numbers, texts, ids, hashes, shredder, .. } = self;
-        for (field, column) in TextField::ALL.into_iter().zip(texts) {
-            column.finish(field, &mut out)?;
-        }
-        for (path, values) in shredder.finish() {
-            out.add_dynamic(ColumnName::Dynamic(path), &values)?;
-        }
-        for (field, values) in NumberField::ALL.into_iter().zip(&numbers) {
-            out.add_numbers(field, values)?;
-        }
-        for (field, values) in IntField::ALL.into_iter().zip(&ints) {
-            out.add_ints(field, values)?;
-        }
-        out.add_ids(&ids, &hashes)?;
-        let max_received = ints[IntField::ReceivedAt as usize].iter().copied().max().unwrap_or(i64::MIN);
-        out.finish(rows, positions, max_received, tenants)
     }
 }
 

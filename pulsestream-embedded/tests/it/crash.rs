@@ -49,7 +49,7 @@ fn open(folder: &SimFs) -> pulsestream_core::Result<EmbeddedStore> {
 fn script(folder: &SimFs, claims: &mut Claims) -> pulsestream_core::Result<()> {
     let mut generator = EventGenerator::new(7);
     let mut store = open(folder)?;
-    for step in 0..19_usize {
+    for step in 0..29_usize {
         let events: Vec<Event> = (0..1 + step % 4).map(|_| generator.event()).collect();
         let ids: Vec<EventId> = events.iter().map(|event| event.id.clone()).collect();
         claims.submitted.extend(events.iter().map(|event| (event.id.clone(), event.clone())));
