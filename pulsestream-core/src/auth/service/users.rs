@@ -178,9 +178,6 @@ impl AuthService {
         let current = self.user_of(actor.tenant, user, OPERATION).await?;
         self.require_grant(actor, current.role, origin).await?;
         self.refuse_oneself(OPERATION, actor, user)?;
-        if !is_active {
-            self.refuse_last_owner(OPERATION, actor.tenant, &current).await?;
-        }
         let action = if is_active { AuditAction::UserActivated } else { AuditAction::UserDeactivated };
         self.change_user(OPERATION, actor.tenant, user, |record| {
             may_grant(OPERATION, actor, record.role)?;
@@ -208,12 +205,15 @@ impl AuthService {
             let current = self.user_of(actor.tenant, user, OPERATION).await?;
             self.require_grant(actor, current.role, origin).await?;
             self.refuse_oneself(OPERATION, actor, user)?;
-            self.refuse_last_owner(OPERATION, actor.tenant, &current).await?;
             let sessions = self.0.store.sessions_of(actor.tenant, user).await?;
             let sessions = sessions.into_iter().map(|session| IdentityWrite::DeleteSession(session.id));
             let entry = self.audit(AuditAction::UserDeleted, actor, Some(format!("user:{user}")), origin)?;
             let deletion = [IdentityWrite::DeleteUser(user, current.version), IdentityWrite::Audit(entry)];
-            let outcome = self.0.store.commit(actor.tenant, sessions.chain(deletion).collect()).await?;
+            let mut writes: Vec<_> = sessions.chain(deletion).collect();
+            if is_active_owner(&current) {
+                writes.push(self.with_another_owner(OPERATION, actor.tenant, &current).await?);
+            }
+            let outcome = self.0.store.commit(actor.tenant, writes).await?;
             self.forget_user(actor.tenant, user);
             match outcome {
                 IdentityOutcome::Committed => return Ok(()),
@@ -242,9 +242,6 @@ impl AuthService {
         let current = self.user_of(actor.tenant, user, OPERATION).await?;
         self.require_grant(actor, current.role, origin).await?;
         self.refuse_oneself(OPERATION, actor, user)?;
-        if role != Role::Owner {
-            self.refuse_last_owner(OPERATION, actor.tenant, &current).await?;
-        }
         self.change_user(OPERATION, actor.tenant, user, |record| {
             may_grant(OPERATION, actor, record.role)?;
             if record.role == role {
@@ -269,10 +266,15 @@ impl AuthService {
         mut change: impl FnMut(&mut UserRecord) -> Result<Option<AuditRecord>> + Send,
     ) -> Result<UserRecord> {
         for _ in 0..MAX_ATTEMPTS {
-            let mut record = self.user_of(tenant, user, operation).await?;
+            let before = self.user_of(tenant, user, operation).await?;
+            let mut record = before.clone();
             let Some(entry) = change(&mut record)? else { return Ok(record) };
             record.updated_at = self.0.env.now();
-            let writes = vec![IdentityWrite::PutUser(Box::new(record.clone())), IdentityWrite::Audit(entry)];
+            let mut writes =
+                vec![IdentityWrite::PutUser(Box::new(record.clone())), IdentityWrite::Audit(entry)];
+            if is_active_owner(&before) && !is_active_owner(&record) {
+                writes.push(self.with_another_owner(operation, tenant, &before).await?);
+            }
             let outcome = self.0.store.commit(tenant, writes).await?;
             self.forget_user(tenant, user);
             match outcome {
@@ -340,22 +342,19 @@ impl AuthService {
         Ok(())
     }
 
-    /// A tenant keeps an owner.
-    async fn refuse_last_owner(
+    /// A tenant keeps an owner: refuses to take the last active one away. Otherwise returns the tenant as it is, to be written in the
+    /// same commit: of two owners that end each other at once the second finds another version, and looks again.
+    async fn with_another_owner(
         &self,
         operation: &'static str,
         tenant: TenantId,
         user: &UserRecord,
-    ) -> Result<()> {
-        if user.role != Role::Owner || !user.is_active {
-            return Ok(());
-        }
+    ) -> Result<IdentityWrite> {
+        let record = self.tenant_of(tenant, operation).await?;
         let everybody = UserQuery { search: None, skip: 0, limit: usize::MAX };
         let users = self.0.store.find_users(tenant, &everybody).await?.users;
-        let others =
-            users.iter().any(|other| other.id != user.id && other.role == Role::Owner && other.is_active);
-        if others {
-            return Ok(());
+        if users.iter().any(|other| other.id != user.id && is_active_owner(other)) {
+            return Ok(IdentityWrite::PutTenant(Box::new(record)));
         }
         Err(Error::new(ErrorKind::Conflict, operation, "this is the last active owner of the tenant"))
     }
@@ -369,6 +368,10 @@ impl AuthService {
         Err(Error::new(ErrorKind::TooLarge, "auth.register_user", "the tenant has as many users as it may")
             .with_context("users_per_tenant", limit))
     }
+}
+
+fn is_active_owner(user: &UserRecord) -> bool {
+    user.role == Role::Owner && user.is_active
 }
 
 /// Whether a caller may give or take a role: a person of at least that role.

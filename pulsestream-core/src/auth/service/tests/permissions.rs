@@ -258,6 +258,44 @@ async fn a_tenant_keeps_an_owner() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_owners_that_end_each_other_at_once_one_stays() {
+    let world = World::new().await;
+    let shop = world.shop("shop").await;
+    let here = Origin::default();
+    let owners = [shop.registered.owner.id, world.user(&shop, "bo", Role::Owner).await.0.id];
+    let principal = |id| Principal { subject: Subject::User(id), ..shop.owner.clone() };
+    let active = async || {
+        let query = UserQuery { search: None, skip: 0, limit: 100 };
+        let users = world.service.list_users(&shop.owner, &query, &here).await.unwrap().users;
+        users.into_iter().filter(|user| user.role == Role::Owner && user.is_active).collect::<Vec<_>>()
+    };
+    for round in 0..200 {
+        let barrier = Arc::new(std::sync::Barrier::new(2));
+        let end = |actor: UserId, other: UserId| {
+            let (service, actor, here, barrier) =
+                (world.service.clone(), principal(actor), here.clone(), barrier.clone());
+            tokio::spawn(async move {
+                barrier.wait();
+                if round % 2 == 0 {
+                    service.set_user_active(&actor, other, false, &here).await.map(drop)
+                } else {
+                    service.change_role(&actor, other, Role::Admin, &here).await.map(drop)
+                }
+            })
+        };
+        let (left, right) = (end(owners[0], owners[1]), end(owners[1], owners[0]));
+        let outcomes = [left.await.unwrap(), right.await.unwrap()];
+        let left = active().await;
+        assert_eq!(left.len(), 1, "round {round}: {outcomes:?}");
+        // The other comes back for the next round.
+        let other = owners.into_iter().find(|id| *id != left[0].id).unwrap();
+        let actor = principal(left[0].id);
+        world.service.set_user_active(&actor, other, true, &here).await.unwrap();
+        world.service.change_role(&actor, other, Role::Owner, &here).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn another_tenants_ids_are_those_of_nobody() {
     let world = World::new().await;
