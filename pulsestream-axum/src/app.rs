@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 
 use crate::access::Caller;
 use crate::body::BodyBudget;
+use crate::complaints::Complaints;
 use crate::config::{ApiConfig, MetricsAccess};
 use crate::credentials;
 use crate::failure::{Answer, Failure};
@@ -34,6 +35,7 @@ pub(crate) struct Inner {
     pub(crate) bodies: BodyBudget,
     pub(crate) shapes: Shapes,
     pub(crate) telemetry: Telemetry,
+    pub(crate) complaints: Complaints,
     pub(crate) health: Health,
     pub(crate) busy: Busy,
     pub(crate) live: Places,
@@ -60,6 +62,7 @@ impl App {
             bodies: BodyBudget::new(http.max_body_memory_bytes),
             shapes: Shapes::default(),
             telemetry: Telemetry::new(operations),
+            complaints: Complaints::default(),
             health: Health::default(),
             busy: Busy::default(),
             live: Places::new(

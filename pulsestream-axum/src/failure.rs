@@ -173,15 +173,22 @@ impl Failure {
 
     /// Returns the message for the caller. What a failure of the server says is for its log, not for strangers.
     pub(crate) fn message(&self) -> &str {
-        let error = &self.0.error;
-        match error.kind() {
-            ErrorKind::Corrupt
-            | ErrorKind::Internal
-            | ErrorKind::StoreLocked
-            | ErrorKind::Fenced
-            | ErrorKind::Closed => "the server could not do this; its log has the cause under the request id",
-            _ => error.message(),
+        if self.hides_its_cause() {
+            return "the server could not do this; its log has the cause under the request id";
         }
+        self.0.error.message()
+    }
+
+    /// Returns whether the caller is not told what happened, but where the operator finds it.
+    pub(crate) fn hides_its_cause(&self) -> bool {
+        matches!(
+            self.0.error.kind(),
+            ErrorKind::Corrupt
+                | ErrorKind::Internal
+                | ErrorKind::StoreLocked
+                | ErrorKind::Fenced
+                | ErrorKind::Closed
+        )
     }
 
     /// Returns the facts that the caller may see, with their names.

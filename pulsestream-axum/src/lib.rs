@@ -13,6 +13,7 @@ mod aged;
 mod app;
 mod body;
 mod client;
+mod complaints;
 mod config;
 mod counts;
 mod credentials;

@@ -60,7 +60,7 @@ pub(crate) async fn surface(State(app): State<App>, mut request: Request, next: 
     }
     span.record("status", response.status().as_u16());
     if let Some(failure) = response.extensions_mut().remove::<Failure>() {
-        span.in_scope(|| log(&failure));
+        span.in_scope(|| log(&app, &failure));
         let headers = std::mem::take(response.headers_mut());
         let index = response.extensions().get::<OperationIndex>().copied();
         response = render(&failure, version, &id);
@@ -125,13 +125,22 @@ async fn caught<T>(future: impl Future<Output = T>) -> Option<T> {
     .await
 }
 
-fn log(failure: &Failure) {
-    let (status, error) = (failure.status().as_u16(), one_line(&failure.error().to_string()));
-    if failure.status().is_server_error() {
-        let cause = std::error::Error::source(failure.error()).map(|cause| one_line(&cause.to_string()));
-        tracing::error!(status, code = failure.code(), error, cause, "request failed");
-    } else {
-        tracing::debug!(status, code = failure.code(), error, "request refused");
+fn log(app: &App, failure: &Failure) {
+    let (status, code, error) = (failure.status().as_u16(), failure.code(), failure.error());
+    if !failure.status().is_server_error() {
+        tracing::debug!(status, code, error = one_line(&error.to_string()), "request refused");
+        return;
+    }
+    let line = || {
+        let cause = std::error::Error::source(error).map(|cause| one_line(&cause.to_string()));
+        (one_line(&error.to_string()), cause)
+    };
+    if failure.hides_its_cause() {
+        let (error, cause) = line();
+        tracing::error!(status, code, error, cause, "request failed");
+    } else if let Some(left_out) = app.complaints.due(error.operation(), app.ps.env().monotonic()) {
+        let (error, cause) = line();
+        tracing::error!(status, code, error, cause, left_out, "requests fail");
     }
 }
 

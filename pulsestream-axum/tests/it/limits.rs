@@ -120,7 +120,7 @@ async fn bodies_together_have_a_largest_size() {
 }
 
 /// A server whose store answers when it is told to.
-async fn with_held_store(settings: &str) -> (Server, Arc<HeldStore>) {
+pub(crate) async fn with_held_store(settings: &str) -> (Server, Arc<HeldStore>) {
     let store = Arc::new(held_store(MemoryEventStore::default()));
     let settings = Settings::from_json(settings).unwrap();
     let builder = PulseStream::builder().with_settings(settings).with_event_store(store.clone());

@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::isolation;
-use crate::server::Server;
+use crate::limits::with_held_store;
+use crate::server::{Server, send};
 
 /// A log in memory.
 #[derive(Debug, Clone, Default)]
@@ -204,6 +205,32 @@ async fn a_request_is_found_in_the_log_by_its_trace_its_id_and_its_tenant() {
     ] {
         assert!(line.contains(part), "{part} is not in {line}");
     }
+}
+
+#[tokio::test]
+async fn refusals_of_an_overload_are_one_line_a_second() {
+    let (log, _guard) = Log::start();
+    let (server, store) = with_held_store(r#"{"http": {"max_concurrent_requests": 1}}"#).await;
+    let shop = server.tenant("shop").await;
+    store.interceptor().hold();
+    let key = shop.key.strip_prefix("key:").unwrap();
+    let request = Request::get("/api/v2/events").header("x-api-key", key).body(Body::empty()).unwrap();
+    let held = tokio::spawn(send(server.router.clone(), request));
+    store.interceptor().waiting(1).await;
+    let lines = || {
+        let text = log.text();
+        text.lines().filter(|line| line.contains("ERROR")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    for _ in 0..100 {
+        assert_eq!(server.get("/api/v2/events").await.status, 503);
+    }
+    assert_eq!(lines().len(), 1, "{:?}", lines());
+    server.clock.advance(std::time::Duration::from_secs(1));
+    assert_eq!(server.get("/api/v2/events").await.status, 503);
+    assert_eq!(lines().len(), 2);
+    assert!(lines()[1].contains("http.concurrency") && lines()[1].contains("left_out=99"), "{:?}", lines());
+    store.interceptor().release();
+    assert_eq!(held.await.unwrap().status, 200);
 }
 
 #[tokio::test]
