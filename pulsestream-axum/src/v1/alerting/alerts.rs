@@ -3,7 +3,7 @@
 use axum::extract::State;
 use pulsestream_core::alerting::{Alert, AlertAction, AlertSeverity, AlertState};
 use pulsestream_core::id::{AlertId, RuleId, TenantId};
-use pulsestream_core::ports::alert_store::{AlertQuery, RuleQuery};
+use pulsestream_core::ports::alert_store::{AlertCount, AlertQuery, RuleQuery};
 use pulsestream_core::text::Text;
 use pulsestream_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -16,9 +16,8 @@ use crate::app::App;
 use crate::failure::{Answer, Failure};
 use crate::input::{Json, Params, Query};
 
-/// The states that an open alert may be in.
-const OPEN: [AlertState; 4] =
-    [AlertState::Pending, AlertState::Firing, AlertState::Recovering, AlertState::NoData];
+/// The states of an alert that fires, whether it is suppressed or not.
+const FIRING: [AlertState; 3] = [AlertState::Firing, AlertState::Recovering, AlertState::NoData];
 
 /// The state of an alert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
@@ -35,13 +34,9 @@ impl AlertStatus {
     fn query(self) -> AlertQuery {
         let (states, suppressed) = match self {
             Self::Pending => (vec![AlertState::Pending], None),
-            Self::Active => {
-                (vec![AlertState::Firing, AlertState::Recovering, AlertState::NoData], Some(false))
-            }
+            Self::Active => (FIRING.to_vec(), Some(false)),
             Self::Resolved => (vec![AlertState::Resolved], None),
-            Self::Suppressed => {
-                (vec![AlertState::Firing, AlertState::Recovering, AlertState::NoData], Some(true))
-            }
+            Self::Suppressed => (FIRING.to_vec(), Some(true)),
         };
         AlertQuery { states, suppressed, ..AlertQuery::default() }
     }
@@ -290,11 +285,13 @@ pub(crate) struct RecentAlert {
 pub(super) async fn stats(State(app): State<App>, caller: Caller) -> Answer<axum::Json<StatsAnswer>> {
     let tenant = caller.tenant();
     let counts = app.ps.alert_store().alert_counts(tenant).await?;
-    let count = |states: &[AlertState]| {
-        counts.iter().filter(|it| states.contains(&it.state)).map(|it| it.count).sum::<u64>()
+    let count = |is_meant: fn(&AlertCount) -> bool| {
+        counts.iter().filter(|it| is_meant(it)).map(|it| it.count).sum::<u64>()
     };
-    let (open, resolved) = (count(&OPEN[1..]), count(&[AlertState::Resolved]));
-    let total = count(&OPEN) + resolved;
+    // As in the list of active alerts: one that is suppressed is in another state there.
+    let active = count(|it| FIRING.contains(&it.state) && !it.suppressed);
+    let resolved = count(|it| it.state == AlertState::Resolved);
+    let total = count(|_| true);
     let rules = |is_active| RuleQuery { is_active, limit: 1, ..RuleQuery::default() };
     let recent = AlertQuery { limit: 5, ..AlertQuery::default() };
     let recent = app.ps.alert_store().alerts(tenant, &recent).await?;
@@ -302,7 +299,7 @@ pub(super) async fn stats(State(app): State<App>, caller: Caller) -> Answer<axum
         success: true,
         stats: AlertStats {
             total_alerts: total,
-            active_alerts: open,
+            active_alerts: active,
             resolved_alerts: resolved,
             total_rules: app.ps.alert_store().rules(tenant, &rules(None)).await?.total,
             active_rules: app.ps.alert_store().rules(tenant, &rules(Some(true))).await?.total,

@@ -392,7 +392,11 @@ async fn alerts_are_listed_by_state_and_severity() {
         );
     }
     let stats = server.call("GET", "/api/v1/alerting/stats", &shop.key, None).await.json();
-    assert_eq!((&stats["stats"]["total_alerts"], &stats["stats"]["resolved_alerts"]), (&json!(6), &json!(1)));
+    for (name, expected) in [("total_alerts", 6), ("active_alerts", 3), ("resolved_alerts", 1)] {
+        assert_eq!(stats["stats"][name], expected, "{name}: {stats}");
+    }
+    let summary = server.call("GET", "/api/v1/dashboard/alerts/summary", &shop.key, None).await.json();
+    assert_eq!(summary["data"]["active_alerts_count"], 3, "{summary}");
     assert_eq!(stats["recent_alerts"].as_array().unwrap().len(), 5, "five at most");
     // Whoever resolves without a name is the system.
     let path = format!("{ALERTS}/{}/resolve", ids[1]);
