@@ -15,7 +15,7 @@ use pulsestream_core::error::{Error, ErrorKind, Result};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
 
-pub(crate) use self::statement::{bound, bound_once, query};
+pub(crate) use self::statement::{FOR_ALL_TENANTS, bound, bound_once, first_param, query};
 pub(crate) use self::transaction::{Scope, Work, Worker};
 use crate::config::PostgresConfig;
 use crate::connection::Suspicion;

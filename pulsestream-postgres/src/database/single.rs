@@ -23,8 +23,9 @@ impl Database {
         self.alone(operation, sql, params, Phase::Commit).await
     }
 
-    /// Runs one statement on tables that belong to no tenant: by itself where sessions are ours, otherwise in a transaction. `phase` says
-    /// what a broken connection means.
+    /// Runs one statement on tables that belong to no tenant, or that starts [`FOR_ALL_TENANTS`](super::FOR_ALL_TENANTS): by itself where
+    /// sessions are ours, otherwise in a transaction. `phase` says whether it changes anything: what only reads is asked again when a
+    /// connection died in the pool.
     pub(crate) async fn statement_for_all(
         self: &Arc<Self>,
         operation: &'static str,
@@ -52,7 +53,7 @@ impl Database {
         self.ensure_open(operation)?;
         let this = self.clone();
         in_task(operation, async move {
-            let mut attempt = 1;
+            let (mut attempt, mut dead) = (1, 0);
             loop {
                 let before = |error| from_sqlx(operation, Phase::BeforeCommit, error);
                 let mut lease = Lease::new(this.pool.acquire().await.map_err(before)?);
@@ -68,6 +69,10 @@ impl Database {
                         let fault = Fault::Sql(error);
                         if !fault.is_broken_connection() {
                             lease.give_back();
+                        } else if phase == Phase::BeforeCommit && dead < this.config.max_connections {
+                            this.suspicion.broke(this.env.monotonic());
+                            dead += 1;
+                            continue;
                         }
                         if fault.is_conflict() && attempt < CONFLICT_ATTEMPTS {
                             tokio::time::sleep(CONFLICT_PAUSE * attempt).await;

@@ -6,6 +6,17 @@ use sqlx::{AssertSqlSafe, Postgres};
 
 use crate::wire::Param;
 
+/// The start of a statement that reads the rows of all tenants: with a table `scope`, which allows that when its row is read. Tables with
+/// row-level security must be joined by `lateral` to something that depends on that row, such as [`first_param`], so that
+/// they cannot be read before.
+pub(crate) const FOR_ALL_TENANTS: &str =
+    "with scope as materialized (select set_config('pulsestream.processor', 'on', true) as processor)";
+
+/// Returns the first parameter, an array of this type, once the row of `scope` is read.
+pub(crate) fn first_param(kind: &str) -> String {
+    format!("case when scope.processor = 'on' then $1::{kind}[] end")
+}
+
 /// A statement with the text of this program.
 pub(crate) fn query(sql: &'static str) -> sqlx::query::Query<'static, Postgres, sqlx::postgres::PgArguments> {
     sqlx::query(sql)

@@ -18,9 +18,12 @@ use pulsestream_core::ports::event_store::{
     PARTITIONS, Partition, Position, TailBatch, TailOptions, TailedEvent,
 };
 
+use sqlx::postgres::PgRow;
+
 use super::PostgresEventStore;
 use super::read::saturating;
-use crate::database::{Database, Scope, bound};
+use crate::database::{Database, FOR_ALL_TENANTS, first_param};
+use crate::error::{Fault, Phase};
 use crate::event_row::{column_list, event_from};
 use crate::together::Together;
 use crate::wire::{Columns, Param};
@@ -100,12 +103,24 @@ impl Log {
     }
 }
 
-/// Places as a table.
-const ASKED: &str =
-    "unnest($1::smallint[], $2::bigint[], $3::bigint[]) with ordinality as asked (number, xid, seq, place)";
-/// Places as a table, with how many keys each takes, and whether it wants the events of everybody.
-const ASKED_TO_READ: &str = "unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::boolean[]) \
-     with ordinality as asked (number, xid, seq, most, is_for_all, place)";
+/// Returns places as a table.
+fn asked() -> String {
+    let numbers = first_param("smallint");
+    format!(
+        "scope cross join lateral unnest({numbers}, $2::bigint[], $3::bigint[]) with ordinality \
+         as asked (number, xid, seq, place)"
+    )
+}
+
+/// Returns places as a table, with how many keys each takes, and whether it wants the events of everybody.
+fn asked_to_read() -> String {
+    let numbers = first_param("smallint");
+    format!(
+        "scope cross join lateral unnest({numbers}, $2::bigint[], $3::bigint[], $4::bigint[], $5::boolean[]) \
+         with ordinality as asked (number, xid, seq, most, is_for_all, place)"
+    )
+}
+
 /// Rows of the log behind the place asked.
 const BEHIND: &str = "partition = asked.number and (xid, seq) > (asked.xid, asked.seq)";
 
@@ -123,8 +138,8 @@ fn unsettled() -> String {
 /// list of pairs that is hashed once; one key more than asked for is read, to know whether there are more.
 fn read_sql(schema: &str) -> String {
     format!(
-        "select asked.place, unsettled.oldest, unsettled.newest, found.xid, found.seq, found.has_more, \
-          found.id is not null, found.tenant_id, {columns} from {ASKED_TO_READ} \
+        "{FOR_ALL_TENANTS} select asked.place, unsettled.oldest, unsettled.newest, found.xid, found.seq, found.has_more, \
+          found.id is not null, found.tenant_id, {columns} from {asked} \
          cross join lateral (select min(xid) as oldest, max(xid) as newest from {schema}.event_keys \
           where {unsettled}) unsettled \
          left join lateral (select k.xid, k.seq, k.total > asked.most as has_more, e.* from \
@@ -137,6 +152,7 @@ fn read_sql(schema: &str) -> String {
            and e.\"timestamp\" = k.\"timestamp\" and e.id = k.event_id limit 1) e on true \
           where k.number <= asked.most and (k.is_wanted or k.number = least(k.total, asked.most))) found on true \
          order by asked.place, found.xid, found.seq",
+        asked = asked_to_read(),
         unsettled = unsettled(),
         columns = column_list("found."),
     )
@@ -146,10 +162,11 @@ fn read_sql(schema: &str) -> String {
 /// from its start, all of it when there is none.
 fn look_sql(schema: &str) -> String {
     format!(
-        "select (select true from {schema}.event_keys where {BEHIND} and xid < {HORIZON} order by xid, seq limit 1) \
+        "{FOR_ALL_TENANTS} select (select true from {schema}.event_keys where {BEHIND} and xid < {HORIZON} order by xid, seq limit 1) \
           is not null, \
          (select true from {schema}.event_keys where {unsettled} order by xid, seq limit 1) is not null \
-         from {ASKED} order by asked.place",
+         from {asked} order by asked.place",
+        asked = asked(),
         unsettled = unsettled(),
     )
 }
@@ -185,49 +202,40 @@ fn reading_params_of(places: &[Place]) -> Vec<Param> {
 
 /// Reads up to as many keys as each wants; fewer when many ask.
 async fn read_all(database: Arc<Database>, sql: Arc<str>, places: Vec<Place>) -> Result<Vec<Found>> {
-    let (params, count) = (reading_params_of(&places), places.len());
-    database
-        .read("event_store.tail", Scope::Processor, move |connection| {
-            let read = bound(sql.clone(), &params);
-            Box::pin(async move {
-                let mut found: Vec<Found> = (0..count).map(|_| Found::default()).collect();
-                for row in read.fetch_all(connection).await? {
-                    let mut columns = Columns::new(&row);
-                    let ordinal = usize::try_from(columns.int8()?).unwrap_or_default();
-                    let Some(found) = found.get_mut(ordinal.wrapping_sub(1)) else { continue };
-                    found.unsettled = columns.optional_int8()?.zip(columns.optional_int8()?);
-                    let Some((xid, seq)) = columns.optional_int8()?.zip(columns.optional_int8()?) else {
-                        continue;
-                    };
-                    let position = pack(xid, seq);
-                    found.read_to = Some(position);
-                    found.has_more = columns.bool()?;
-                    if columns.bool()? {
-                        let tenant = TenantId::from_u128(columns.uuid()?);
-                        found.events.push(TailedEvent { tenant, position, event: event_from(&mut columns)? });
-                    }
-                }
-                Ok(found)
-            })
-        })
-        .await
+    const OPERATION: &str = "event_store.tail";
+    let params = reading_params_of(&places);
+    let rows = database.statement_for_all(OPERATION, sql, params, Phase::BeforeCommit).await?;
+    found_in(&rows, places.len()).map_err(|fault| fault.into_error(OPERATION, Phase::BeforeCommit))
+}
+
+fn found_in(rows: &[PgRow], places: usize) -> Result<Vec<Found>, Fault> {
+    let mut found: Vec<Found> = (0..places).map(|_| Found::default()).collect();
+    for row in rows {
+        let mut columns = Columns::new(row);
+        let ordinal = usize::try_from(columns.int8()?).unwrap_or_default();
+        let Some(found) = found.get_mut(ordinal.wrapping_sub(1)) else { continue };
+        found.unsettled = columns.optional_int8()?.zip(columns.optional_int8()?);
+        let Some((xid, seq)) = columns.optional_int8()?.zip(columns.optional_int8()?) else { continue };
+        let position = pack(xid, seq);
+        found.read_to = Some(position);
+        found.has_more = columns.bool()?;
+        if columns.bool()? {
+            let tenant = TenantId::from_u128(columns.uuid()?);
+            found.events.push(TailedEvent { tenant, position, event: event_from(&mut columns)? });
+        }
+    }
+    Ok(found)
 }
 
 async fn look_at_all(database: Arc<Database>, sql: Arc<str>, places: Vec<Place>) -> Result<Vec<Pending>> {
-    let params = params_of(&places);
-    database
-        .read("event_store.wait_for_events", Scope::Processor, move |connection| {
-            let statement = bound(sql.clone(), &params);
-            Box::pin(async move {
-                let mut pending = Vec::new();
-                for row in statement.fetch_all(connection).await? {
-                    let mut columns = Columns::new(&row);
-                    pending.push(Pending { settled: columns.bool()?, unsettled: columns.bool()? });
-                }
-                Ok(pending)
-            })
-        })
-        .await
+    const OPERATION: &str = "event_store.wait_for_events";
+    let rows = database.statement_for_all(OPERATION, sql, params_of(&places), Phase::BeforeCommit).await?;
+    let pending = |row| {
+        let mut columns = Columns::new(row);
+        Ok(Pending { settled: columns.bool()?, unsettled: columns.bool()? })
+    };
+    let pending: Result<_, Fault> = rows.iter().map(pending).collect();
+    pending.map_err(|fault| fault.into_error(OPERATION, Phase::BeforeCommit))
 }
 
 impl PostgresEventStore {

@@ -18,8 +18,8 @@ use pulsestream_core::time::Timestamp;
 
 pub(crate) use self::row::insert;
 use crate::alert_store::DEFAULT_LIMIT;
-use crate::database::{Database, Scope, bound, bound_once};
-use crate::error::Fault;
+use crate::database::{Database, FOR_ALL_TENANTS, Scope, bound, bound_once};
+use crate::error::{Fault, Phase, from_sqlx};
 use crate::event_store::saturating;
 use crate::record::decode;
 use crate::sql::Params;
@@ -68,19 +68,16 @@ impl Outbox for PostgresOutbox {
     }
 
     async fn next_due(&self) -> Result<Option<Timestamp>> {
+        const OPERATION: &str = "outbox.next_due";
         let sql: Arc<str> = Arc::from(format!(
-            "select min(coalesce(lease_expires_at, due_at)) from {}.deliveries where status = 'queued'",
+            "{FOR_ALL_TENANTS} select found.due from scope cross join lateral \
+             (select min(coalesce(lease_expires_at, due_at)) as due from {}.deliveries \
+              where status = 'queued' and scope.processor = 'on') found",
             self.schema()
         ));
-        self.database
-            .read("outbox.next_due", Scope::Processor, move |connection| {
-                let statement = bound(sql.clone(), &[]);
-                Box::pin(async move {
-                    let row = statement.fetch_one(connection).await?;
-                    Ok(Columns::new(&row).optional_timestamp()?)
-                })
-            })
-            .await
+        let rows = self.database.statement_for_all(OPERATION, sql, Vec::new(), Phase::BeforeCommit).await?;
+        let due = rows.first().map(|row| Columns::new(row).optional_timestamp()).transpose();
+        due.map(Option::flatten).map_err(|error| from_sqlx(OPERATION, Phase::BeforeCommit, error))
     }
 
     async fn deliveries(&self, tenant: TenantId, query: &DeliveryQuery) -> Result<DeliveryPage> {

@@ -3,14 +3,17 @@
 use pulsestream_core::env::Env;
 use pulsestream_core::error::ErrorKind;
 use pulsestream_core::id::TenantId;
+use pulsestream_core::ports::alert_store::AlertStore;
 use pulsestream_core::ports::event_store::{AppendOptions, EventStore, Partition, Position, TailOptions};
+use pulsestream_core::ports::outbox::Outbox;
 use pulsestream_core::query::FindQuery;
 use pulsestream_postgres::{Identifier, Postgres, PostgresConfig};
 use sqlx::{AssertSqlSafe, Executor, PgConnection, Row};
 
 use crate::isolation_tables::OF_THE_INSTALLATION;
+use crate::mutant_at_rest::fill_alerting;
 use crate::support::{
-    config, connect, direct, event, execute, fresh_schema, number, stored, url_as, with_server,
+    config, connect, direct, event, execute, fresh_schema, number, stored, url_as, with_option, with_server,
 };
 
 /// Makes a role that owns nothing, migrates as the owner, and returns the URL to connect with as that role.
@@ -49,6 +52,53 @@ fn the_application_role_can_do_everything_the_store_does() {
         assert_eq!(store.find(theirs, &FindQuery::default()).await.unwrap().events.len(), 2);
         assert!(store.check().await.unwrap().writable);
         postgres.close().await;
+        drop_role(&url, &schema).await;
+    });
+}
+
+#[test]
+fn what_processors_read_is_there_whatever_the_server_plans() {
+    with_server(|url| async move {
+        let schema = fresh_schema();
+        let app_url = as_app_role(&url, &schema).await;
+        let config = PostgresConfig { require_rls: true, migrate: false, ..config(schema.clone()) };
+        let tenant = TenantId::from_name("ours");
+        let filling = connect(&app_url, config.clone()).await;
+        let events = (0..500).map(|number| event(&format!("e{number}"), number)).collect();
+        filling.event_store().await.unwrap().append(tenant, events, AppendOptions::default()).await.unwrap();
+        fill_alerting(&filling, tenant).await;
+        filling.close().await;
+        execute(
+            &mut direct(&url).await,
+            &format!("analyze {schema}.event_keys, {schema}.revisions, {schema}.deliveries"),
+        )
+        .await;
+        for setting in [
+            "enable_nestloop=off",
+            "enable_hashjoin=off",
+            "enable_mergejoin=off",
+            "enable_seqscan=off",
+            "enable_indexscan=off",
+            "enable_bitmapscan=off",
+            "enable_memoize=off",
+            "join_collapse_limit=1",
+            "plan_cache_mode=force_generic_plan",
+            "plan_cache_mode=force_custom_plan",
+        ] {
+            let postgres = connect(&with_option(&app_url, setting), config.clone()).await;
+            let (store, partition) = (postgres.event_store().await.unwrap(), Partition::of(tenant));
+            let ended = tokio::time::timeout(
+                std::time::Duration::from_secs(60),
+                store.wait_for_events(partition, Position::START),
+            );
+            ended.await.unwrap_or_else(|_| panic!("{setting}: it waits for what is there")).unwrap();
+            let batch = store.tail(partition, Position::START, TailOptions::default()).await.unwrap();
+            assert_eq!(batch.events.len(), 500, "{setting}");
+            let revisions = postgres.alert_store().revisions(partition).await.unwrap();
+            assert_eq!(revisions.len(), 1, "{setting}");
+            assert!(postgres.outbox().next_due().await.unwrap().is_some(), "{setting}");
+            postgres.close().await;
+        }
         drop_role(&url, &schema).await;
     });
 }
