@@ -52,9 +52,12 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
         header("x-request-id"),
     ];
     let shown = [
+        header::AGE,
+        header::CONTENT_DISPOSITION,
         header::ETAG,
         header::LINK,
         header::RETRY_AFTER,
+        header("idempotency-replayed"),
         header("ratelimit"),
         header("ratelimit-policy"),
         header("x-request-id"),

@@ -141,6 +141,12 @@ async fn browsers_of_other_origins_are_let_in_by_name_only() {
     let answer = open.send(preflight()).await;
     assert_eq!(answer.header("access-control-allow-origin"), "https://app.example");
     assert_eq!(answer.header("access-control-allow-credentials"), "");
+    let own = Request::get("/health").header("origin", "https://app.example").body(Body::empty()).unwrap();
+    let own = open.send(own).await;
+    for name in ["age", "etag", "link", "retry-after", "ratelimit", "idempotency-replayed", "x-request-id"] {
+        let shown = own.header("access-control-expose-headers");
+        assert!(shown.split(',').any(|it| it == name), "scripts cannot read {name}: {shown}");
+    }
     let other = Request::get("/health").header("origin", "https://evil.example").body(Body::empty()).unwrap();
     assert_eq!(open.send(other).await.header("access-control-allow-origin"), "");
 }

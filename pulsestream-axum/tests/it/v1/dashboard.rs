@@ -7,6 +7,7 @@ use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
@@ -323,4 +324,35 @@ async fn a_socket_is_authenticated_like_every_call() {
     assert_eq!(server.call("GET", &old, &bearer, None).await.status, 400, "a header comes before a ticket");
     let plain = server.call("GET", &path, &shop.key, None).await;
     assert_eq!((plain.status.as_u16(), plain.json()["error"].clone()), (400, json!("WEBSOCKET_EXPECTED")));
+}
+
+/// Returns the code with which the server closes a socket.
+async fn close_code(socket: &mut Socket) -> CloseCode {
+    loop {
+        match socket.next().await {
+            Some(Ok(Message::Close(frame))) => return frame.expect("a close says why").code,
+            Some(Ok(_)) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_socket_ends_with_its_credential_and_with_the_server() {
+    let server = Server::start().await;
+    let shop = server.tenant("shop").await;
+    let address = listening(&server).await;
+    let path = format!("/api/v1/dashboard/ws/{}", shop.id);
+    let mut socket = open(address, &path, Some(&shop.key)).await.unwrap();
+    let owner = server.owner(&shop).await;
+    let made = server.call("POST", "/api/v1/auth/tenant/regenerate-api-key", &owner, None).await.json();
+    let new = format!("key:{}", made["new_api_key"].as_str().unwrap());
+    let mut stays = open(address, &path, Some(&new)).await.unwrap();
+    server.clock.advance(Duration::from_secs(20));
+    // It is looked at again when something happens.
+    socket.send(Message::text(json!({"type": "heartbeat"}).to_string())).await.unwrap();
+    assert_eq!(close_code(&mut socket).await, CloseCode::Policy, "the old key does not work any more");
+    assert_eq!(ask(&mut stays, &json!({"type": "heartbeat"})).await["type"], "heartbeat_response");
+    server.ps.close().await.unwrap();
+    assert_eq!(close_code(&mut stays).await, CloseCode::Away);
 }
