@@ -103,8 +103,10 @@ pub struct ProcessorFeed {
 /// Those of the store.
 pub async fn end_of_log(events: &dyn EventStore, partition: Partition, from: Position) -> Result<Position> {
     let mut position = from;
+    // Nobody's events are wanted, only where they end.
+    let options = TailOptions { tenants: Some(Arc::default()), ..TailOptions::default() };
     loop {
-        let batch = events.tail(partition, position, TailOptions::default()).await?;
+        let batch = events.tail(partition, position, options.clone()).await?;
         position = position.max(batch.next);
         if batch.caught_up {
             return Ok(position);

@@ -1,7 +1,8 @@
 //! Following events as they are stored (Server-Sent Events, WHATWG HTML 9.2).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -122,9 +123,12 @@ impl Follower {
     /// Reads more of the log; waits a while when there is no more.
     async fn read(&mut self) -> Result<()> {
         let store = self.app.ps.event_store().clone();
-        let batch = store.tail(self.partition, self.position, TailOptions::default()).await?;
-        self.position = batch.next;
         let tenant = self.standing.tenant();
+        let options =
+            TailOptions { tenants: Some(Arc::new(BTreeSet::from([tenant]))), ..TailOptions::default() };
+        let batch = store.tail(self.partition, self.position, options).await?;
+        self.position = batch.next;
+        // Whatever a store of somebody else makes of what was asked, only its own events go to a tenant.
         let own = |tailed: &TailedEvent| tailed.tenant == tenant && self.filter.matches(&tailed.event);
         self.pending = batch.events.into_iter().filter(own).collect();
         if batch.caught_up && self.pending.is_empty() {
