@@ -243,7 +243,8 @@ impl Reading<'_> {
         Ok(false)
     }
 
-    #[inline]
+    // As for the reader's.
+    #[inline(always)]
     fn string<'a>(&mut self, reader: &mut Reader<'a>) -> Step<Option<Cow<'a, str>>> {
         if reader.peek() == Some(b'"') {
             return Ok(Some(reader.string()?.decode()));

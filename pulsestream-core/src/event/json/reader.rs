@@ -285,7 +285,8 @@ impl<'a> Reader<'a> {
     }
 
     /// Moves to the next member of the entered object and returns its key; `None` at the end, which it leaves.
-    #[inline]
+    // As for `string`.
+    #[inline(always)]
     pub(crate) fn next_key(&mut self) -> Step<Option<RawString<'a>>> {
         let first = matches!(self.path.last(), Some(Segment::Opened));
         match self.peek() {
@@ -350,19 +351,23 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads the string at the current position, which is its quote.
-    #[inline]
+    // Inlined always: its result does not fit the registers, and reading it back from memory at once takes longer than the rest.
+    #[inline(always)]
     pub(crate) fn string(&mut self) -> Step<RawString<'a>> {
         let start = self.at + 1;
-        let end = string_stop(self.text.as_bytes(), start);
-        if self.text.as_bytes().get(end) == Some(&b'"') {
-            self.at = end + 1;
-            return Ok(RawString::new(&self.text[start - 1..=end], false));
+        let mut end = string_stop(self.text.as_bytes(), start);
+        let escaped = self.text.as_bytes().get(end) != Some(&b'"');
+        if escaped {
+            end = self.end_of_escaped(end)?;
         }
-        self.escaped_string(start, end)
+        self.at = end + 1;
+        Ok(RawString::new(&self.text[start - 1..=end], escaped))
     }
 
-    /// Reads on at the first escape of a string.
-    fn escaped_string(&mut self, start: usize, mut at: usize) -> Step<RawString<'a>> {
+    /// Reads on at the first escape of a string, and returns where its closing quote is.
+    #[cold]
+    #[inline(never)]
+    fn end_of_escaped(&mut self, mut at: usize) -> Step<usize> {
         let bytes = self.text.as_bytes();
         loop {
             match bytes.get(at) {
@@ -404,8 +409,7 @@ impl<'a> Reader<'a> {
             };
             at = string_stop(bytes, at);
         }
-        self.at = at + 1;
-        Ok(RawString::new(&self.text[start - 1..=at], true))
+        Ok(at)
     }
 
     /// Reads the number at the current position; `None` when it was refused.
