@@ -261,7 +261,8 @@ impl Outbox for KeyValueOutbox {
             let places: Vec<_> = entries
                 .iter()
                 .filter_map(|(key, channel)| {
-                    let (_, tenant, id) = keys::parse_queued(key)?;
+                    let (_, tenant, id) =
+                        keys::parse_queued(key).filter(|(_, tenant, _)| !options.full.contains(tenant))?;
                     Some((tenant, id, ChannelId::from_bytes(channel.as_slice().try_into().ok()?)))
                 })
                 .collect();

@@ -1,5 +1,6 @@
 //! The outbox port: deliveries at rest, with lease, schedule, attempts and log.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ pub struct LeaseOptions {
     pub ttl: Duration,
     /// How many deliveries of one channel may be leased at once, by all holders together, at least 1.
     pub max_per_channel: usize,
+    /// Tenants of whom the caller has enough under way: theirs are passed over.
+    pub full: BTreeSet<TenantId>,
 }
 
 /// A delivery that the caller holds.
@@ -178,6 +181,7 @@ pub trait Outbox: fmt::Debug + Send + Sync + 'static {
     /// - After the end of a lease it is given again, with a higher token (`outbox_lease_expires`).
     /// - No more than `max_per_channel` of one channel are leased at once, and a full channel does not hold back the others
     ///   (`outbox_caps_channels`).
+    /// - Nothing of a tenant in `full` is leased, and it does not hold back the others (`outbox_passes_over_full_tenants`).
     async fn lease(&self, options: &LeaseOptions) -> Result<Vec<LeasedDelivery>>;
 
     /// Records attempts and what is to happen now, one outcome for each in the same order.

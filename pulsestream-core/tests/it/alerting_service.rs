@@ -1,5 +1,6 @@
 //! The alerting service over the memory backend.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -299,6 +300,7 @@ async fn tests_and_replays_are_due_at_once_and_the_dispatcher_is_told() {
         limit: 1,
         ttl: Duration::from_secs(60),
         max_per_channel: 1,
+        full: BTreeSet::new(),
     };
     let leased = outbox.lease(&options).await.unwrap().remove(0);
     let (delivery, lease_token) = (leased.delivery.id, leased.lease_token);

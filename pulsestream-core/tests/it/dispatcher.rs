@@ -1,5 +1,6 @@
 //! The dispatcher in virtual time: the whole schedule, channels that are gone, notifiers that panic.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -298,7 +299,7 @@ async fn what_was_sent_and_not_recorded_is_sent_again_under_the_same_id() {
     };
     let dispatcher = Dispatcher::new(parts, DispatcherSettings::default());
     world.enqueue(1, 1).await;
-    let leased = dispatcher.lease_due(1).await.unwrap().remove(0);
+    let leased = dispatcher.lease_due(1, BTreeSet::new()).await.unwrap().remove(0);
     tokio::select! {
         biased;
         _ = dispatcher.attempt(leased) => panic!("it never ends"),

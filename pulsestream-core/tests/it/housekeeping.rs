@@ -1,5 +1,6 @@
 //! What is old goes, a batch at a time, and one process of all does it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -80,7 +81,14 @@ impl World {
         let (id, channel) = (DeliveryId::from_u128(number), ChannelId::from_u128(1));
         let delivery = Delivery::new(id, channel, "ops".into(), content, now, now);
         self.outbox.enqueue(tenant, vec![delivery]).await.unwrap();
-        let options = LeaseOptions { holder: "a".into(), now, limit: 1, ttl: DAY, max_per_channel: 9 };
+        let options = LeaseOptions {
+            holder: "a".into(),
+            now,
+            limit: 1,
+            ttl: DAY,
+            max_per_channel: 9,
+            full: BTreeSet::new(),
+        };
         let leased = self.outbox.lease(&options).await.unwrap().remove(0);
         let record = AttemptRecord {
             tenant,

@@ -28,7 +28,7 @@ pub(super) async fn lease(database: &Arc<Database>, options: LeaseOptions) -> Re
          due as (select tenant_id, delivery_id, channel_id, coalesce(lease_expires_at, due_at) as at, \
            row_number() over (partition by tenant_id, channel_id \
              order by coalesce(lease_expires_at, due_at), delivery_id) as place \
-           from {schema}.deliveries where status = 'queued' and coalesce(lease_expires_at, due_at) <= $1), \
+           from {schema}.deliveries where status = 'queued' and coalesce(lease_expires_at, due_at) <= $1 and tenant_id <> all($6::uuid[])), \
          chosen as (select due.tenant_id, due.delivery_id, due.at from due \
            left join held on held.tenant_id = due.tenant_id and held.channel_id = due.channel_id \
            where due.place <= $2 - coalesce(held.leases, 0) order by due.at, due.tenant_id, due.delivery_id limit $3), \
@@ -46,6 +46,7 @@ pub(super) async fn lease(database: &Arc<Database>, options: LeaseOptions) -> Re
         Param::int8(saturating(options.limit.max(1))),
         Param::text(&options.holder),
         Param::timestamp(expires_at),
+        Param::uuids(options.full.iter().map(|tenant| tenant.as_u128())),
     ];
     database
         .write("outbox.lease", Scope::Processor, move |connection| {

@@ -1,5 +1,6 @@
 //! The alert store and the outbox, compared with those over the key-value port: random operations, equal answers.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
@@ -317,6 +318,7 @@ impl Pair {
             limit: usize::try_from(choices.below(5) + 1).unwrap(),
             ttl: Duration::from_secs(30),
             max_per_channel: usize::try_from(choices.below(3) + 1).unwrap(),
+            full: BTreeSet::new(),
         };
         let mut leased: Vec<Vec<LeasedDelivery>> = Vec::new();
         for outbox in &self.outboxes {
@@ -462,6 +464,7 @@ fn dispatchers_on_many_nodes_share_the_work_and_keep_the_cap() {
                         limit: 10,
                         ttl: Duration::from_secs(30),
                         max_per_channel: 7,
+                        full: BTreeSet::new(),
                     };
                     outbox.lease(&options).await.unwrap()
                 })

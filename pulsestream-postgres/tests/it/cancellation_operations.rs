@@ -1,5 +1,6 @@
 //! Every operation of every port, dropped at every await: no connection stays inside a transaction, and the pools go on working.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use pulsestream_core::alerting::{AlertAction, Author, Channel, ChannelConfig, Routing};
@@ -136,6 +137,7 @@ async fn deliveries(postgres: &Postgres, tenant: TenantId) {
         limit: 10,
         ttl: Duration::from_secs(10),
         max_per_channel: 10,
+        full: BTreeSet::new(),
     };
     outbox.enqueue(tenant, vec![delivery()]).await.unwrap();
     let leased = outbox.lease(&lease).await.unwrap();

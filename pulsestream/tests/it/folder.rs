@@ -1,5 +1,6 @@
 //! The default store: a folder.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use pulsestream::ErrorKind;
@@ -73,7 +74,14 @@ async fn what_a_dead_process_held_is_free_at_once() {
     let (id, channel) = (DeliveryId::from_u128(1), ChannelId::from_u128(1));
     let delivery = Delivery::new(id, channel, "ops".into(), content, now, now);
     ps.outbox().enqueue(tenant, vec![delivery]).await.unwrap();
-    let options = LeaseOptions { holder: "a process".into(), now, limit: 9, ttl: hour, max_per_channel: 1 };
+    let options = LeaseOptions {
+        holder: "a process".into(),
+        now,
+        limit: 9,
+        ttl: hour,
+        max_per_channel: 1,
+        full: BTreeSet::new(),
+    };
     let held = ps.outbox().lease(&options).await.unwrap().remove(0);
     // It gives nothing back, as if it had been killed; only the lock of the folder goes with it.
     ps.close().await.unwrap();

@@ -35,30 +35,74 @@ fn deliveries(channel: &Channel, numbers: std::ops::Range<u128>, now: Timestamp)
     numbers.map(new).collect()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_receiver_that_hangs_in_its_handshake_delays_no_other_channel() {
-    let receiver = HungReceiver::silent().await;
-    let (forward, mut notifications) = Forward::new();
+/// Over memory, with notifiers for a pager and for webhooks that wait long.
+async fn patient(forward: Arc<Forward>) -> PulseStream {
     let guard = EgressGuard::new(EgressPolicy::new().allow("127.0.0.1/32".parse().unwrap()));
-    let patient = HttpConfig { deadline: LONG, connect_timeout: LONG, ..HttpConfig::default() };
-    let ps = PulseStream::builder()
+    let patient = HttpConfig {
+        deadline: LONG,
+        connect_timeout: LONG,
+        max_per_host: 1_000,
+        max_per_host_and_tenant: 1_000,
+        ..HttpConfig::default()
+    };
+    PulseStream::builder()
         .with_notifier(forward)
         .with_notifier(Arc::new(WebhookNotifier::new(guard, patient, Env::system()).unwrap()))
         .open("memory:")
         .await
-        .unwrap();
-    let shop = ps.tenant(TenantId::from_name("shop")).id();
-    let hook = ChannelConfig::Webhook {
+        .unwrap()
+}
+
+fn hook(number: u128, receiver: &HungReceiver) -> Channel {
+    let config = ChannelConfig::Webhook {
         url: format!("https://{}/", receiver.address).into(),
         secrets: Vec::new(),
         headers: Vec::new(),
     };
-    let hook = Channel::new(ChannelId::from_u128(1), "hook", hook);
-    let (pager, now) = (Forward::channel(2, "pager"), ps.env().now());
-    for channel in [&hook, &pager] {
-        let author = Author::server(now);
-        ps.alert_store().put_channel(shop, channel.clone(), PutMode::Create, &author).await.unwrap();
+    Channel::new(ChannelId::from_u128(number), format!("hook{number}"), config)
+}
+
+async fn put(ps: &PulseStream, tenant: TenantId, channel: &Channel) {
+    let author = Author::server(ps.env().now());
+    ps.alert_store().put_channel(tenant, channel.clone(), PutMode::Create, &author).await.unwrap();
+}
+
+/// However many channels of a tenant hang: their attempts leave room for those of others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tenant_whose_receivers_all_hang_delays_no_other_tenant() {
+    let receiver = HungReceiver::silent().await;
+    let (forward, mut notifications) = Forward::new();
+    let ps = patient(forward).await;
+    let [hung, shop] = ["hung", "shop"].map(|name| ps.tenant(TenantId::from_name(name)).id());
+    let (pager, now) = (Forward::channel(100, "pager"), ps.env().now());
+    put(&ps, shop, &pager).await;
+    // Four of a channel are tried at once, so these would take up all the room there is and more.
+    for number in 0..80 {
+        let channel = hook(number, &receiver);
+        put(&ps, hung, &channel).await;
+        let waiting = deliveries(&channel, number * 4..number * 4 + 4, now);
+        ps.outbox().enqueue(hung, waiting).await.unwrap();
     }
+    receiver.holds(64).await;
+    for number in 1_000..1_003 {
+        ps.outbox().enqueue(shop, deliveries(&pager, number..number + 1, now)).await.unwrap();
+        let told = tokio::time::timeout(LONG / 2, notifications.recv()).await.unwrap().unwrap();
+        assert_eq!((told.tenant, told.channel.name.as_str()), (shop, "pager"));
+    }
+    assert!(receiver.clients() < 160, "{} attempts of one tenant", receiver.clients());
+    drop(receiver);
+    ps.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_receiver_that_hangs_in_its_handshake_delays_no_other_channel() {
+    let receiver = HungReceiver::silent().await;
+    let (forward, mut notifications) = Forward::new();
+    let ps = patient(forward).await;
+    let shop = ps.tenant(TenantId::from_name("shop")).id();
+    let (hook, pager, now) = (hook(1, &receiver), Forward::channel(2, "pager"), ps.env().now());
+    put(&ps, shop, &hook).await;
+    put(&ps, shop, &pager).await;
     ps.outbox().enqueue(shop, deliveries(&hook, 0..8, now)).await.unwrap();
     receiver.holds(4).await;
     ps.outbox().enqueue(shop, deliveries(&pager, 8..11, now)).await.unwrap();

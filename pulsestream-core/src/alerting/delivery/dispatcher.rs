@@ -1,6 +1,6 @@
 //! Takes due deliveries out of the outbox and hands them to notifiers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -100,17 +100,18 @@ impl Dispatcher {
         Self { parts, notifiers, settings, gate }
     }
 
-    /// Leases up to `limit` due deliveries.
+    /// Leases up to `limit` due deliveries of tenants that are not among those with enough under way.
     ///
     /// # Errors
     /// Those of the outbox.
-    pub async fn lease_due(&self, limit: usize) -> Result<Vec<LeasedDelivery>> {
+    pub async fn lease_due(&self, limit: usize, full: BTreeSet<TenantId>) -> Result<Vec<LeasedDelivery>> {
         let options = LeaseOptions {
             holder: self.parts.holder.clone(),
             now: self.parts.env.now(),
             limit,
             ttl: self.settings.lease_ttl,
             max_per_channel: self.settings.max_per_channel,
+            full,
         };
         self.parts.outbox.lease(&options).await
     }
@@ -128,7 +129,7 @@ impl Dispatcher {
     /// # Errors
     /// Those of the stores. A delivery whose result was not recorded is tried again, under the same id.
     pub async fn step(&self, limit: usize) -> Result<Dispatched> {
-        let leased = self.lease_due(limit).await?;
+        let leased = self.lease_due(limit, BTreeSet::new()).await?;
         let attempts = leased.len();
         for delivery in leased {
             self.attempt(delivery).await?;

@@ -1,6 +1,6 @@
 //! Who gets which delivery, and when.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::probe::{Probe, delivered, failed, lease_options, numbers};
@@ -82,6 +82,21 @@ pub(super) async fn outbox_caps_channels(probe: Probe) {
     stranger.enqueue(vec![delivery(1, 1, 5), delivery(2, 1, 5), delivery(3, 1, 5)]).await;
     let leased = probe.outbox.lease(&options("c", 76)).await.expect("lease succeeds");
     assert_eq!(leased.iter().filter(|leased| leased.tenant == stranger.tenant).count(), 2);
+}
+
+/// A tenant of whom the caller has enough under way waits, however much of it is due, and holds nobody else back.
+pub(super) async fn outbox_passes_over_full_tenants(probe: Probe) {
+    let (second, third) = (probe.stranger(), probe.stranger());
+    probe.enqueue((1..=600).map(|number| delivery(number, number, 5)).collect()).await;
+    second.enqueue(vec![delivery(601, 1, 6), delivery(602, 2, 7)]).await;
+    third.enqueue(vec![delivery(603, 1, 6)]).await;
+    let full = BTreeSet::from([probe.tenant, third.tenant]);
+    let options = LeaseOptions { full, ..lease_options("a", 10) };
+    assert_eq!(numbers(&probe.outbox.lease(&options).await.expect("lease succeeds")), [601, 602]);
+    assert!(probe.outbox.lease(&options).await.expect("lease succeeds").is_empty());
+    let options = LeaseOptions { full: BTreeSet::from([probe.tenant]), ..options };
+    assert_eq!(numbers(&probe.outbox.lease(&options).await.expect("lease succeeds")), [603]);
+    assert_eq!(probe.lease("a", 10, 10).await.len(), 10, "it is not full for others");
 }
 
 /// Who lost the lease, or never had it, records nothing.

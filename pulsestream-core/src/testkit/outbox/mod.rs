@@ -38,7 +38,7 @@ super::suite! {
     outbox_conformance, outbox, OutboxHarness, Probe,
     [
         lease: outbox_enqueue_twice, outbox_lease_is_exclusive, outbox_lease_expires, outbox_leases_in_order,
-            outbox_caps_channels, outbox_refuses_lost_leases, outbox_next_due, outbox_dispatchers_race;
+            outbox_caps_channels, outbox_passes_over_full_tenants, outbox_refuses_lost_leases, outbox_next_due, outbox_dispatchers_race;
         log: outbox_logs_attempts, outbox_dispositions, outbox_is_isolated, outbox_replay_keeps_identity,
             outbox_replay_selects, outbox_pages_are_complete, outbox_prunes, outbox_erase_leaves_nothing;
     ]

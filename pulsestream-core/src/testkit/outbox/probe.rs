@@ -1,5 +1,6 @@
 //! What a case works with: a fresh outbox, a tenant, and shorthands.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -87,6 +88,7 @@ pub(super) fn lease_options(holder: &str, seconds: i64) -> LeaseOptions {
         limit: 10,
         ttl: Duration::from_secs(60),
         max_per_channel: 10,
+        full: BTreeSet::new(),
     }
 }
 
