@@ -130,15 +130,21 @@ impl Ids {
         Some(Self::Uuids(uuids))
     }
 
-    pub(super) fn unpack_texts(bytes: &[u8], rows: usize) -> Option<Self> {
-        let mut reader = Reader(bytes);
+    /// Takes the bytes over, so that not all ids are there twice meanwhile.
+    pub(super) fn unpack_texts(mut bytes: Vec<u8>, rows: usize) -> Option<Self> {
+        let mut reader = Reader(&bytes);
         let mut ends = Vec::with_capacity(rows);
         let mut end = 0_u32;
         for _ in 0..rows {
             end = end.checked_add(u32::try_from(reader.varint()?).ok()?)?;
             ends.push(end);
         }
-        (reader.0.len() == end as usize).then(|| Self::Texts { ends, bytes: reader.0.to_vec() })
+        let lengths = bytes.len() - reader.0.len();
+        if reader.0.len() != end as usize {
+            return None;
+        }
+        bytes.drain(..lengths);
+        Some(Self::Texts { ends, bytes })
     }
 }
 
@@ -352,7 +358,7 @@ mod tests {
         ids.push(b"order-1");
         let mut bytes = Vec::new();
         ids.pack(&mut bytes);
-        let back = Ids::unpack_texts(&bytes, 3).unwrap();
+        let back = Ids::unpack_texts(bytes.clone(), 3).unwrap();
         assert_eq!(back, ids);
         assert_eq!((0..3).map(|row| back.with(row, <[u8]>::len)).collect::<Vec<_>>(), [36, 36, 7]);
     }

@@ -167,7 +167,7 @@ impl Segment {
             let encoding = self.inner.footer.column(&ColumnName::Ids).map(|column| column.encoding);
             let ids = match encoding {
                 Some(Encoding::Uuids) => Ids::unpack_uuids(&raw, self.rows()),
-                _ => Ids::unpack_texts(&raw, self.rows()),
+                _ => Ids::unpack_texts(raw, self.rows()),
             };
             let ids = ids.ok_or_else(|| Fault::corrupt(&self.inner.name, at, "the ids"))?;
             let bytes = ids.heap_bytes();
