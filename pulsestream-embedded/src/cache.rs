@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pulsestream_core::event::FieldPath;
@@ -29,18 +30,49 @@ pub(crate) enum CacheKey {
 }
 
 /// Columns by part and key; the least recently used go first when the budget is exceeded.
+///
+/// Filters are the exception: every append looks into all of them, one after the other, so that the least recently used one is the
+/// one needed next. Of more filters than fit some stay, and the others are read again; none takes the place of another.
 #[derive(Debug)]
 pub(crate) struct Cache {
     state: Mutex<State>,
     budget_bytes: usize,
+    /// Whether it was said that filters do not fit.
+    is_warned: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct State {
     entries: HashMap<(u64, CacheKey), Entry>,
-    by_age: BTreeMap<u64, (u64, CacheKey)>,
+    /// Keys of columns, and those of filters, by when they were used.
+    by_age: [BTreeMap<u64, (u64, CacheKey)>; 2],
     bytes: usize,
+    filter_bytes: usize,
     age: u64,
+}
+
+impl State {
+    /// Lets an entry go.
+    fn remove(&mut self, key: &(u64, CacheKey)) {
+        if let Some(entry) = self.entries.remove(key) {
+            self.by_age[class(key)].remove(&entry.age);
+            self.bytes -= entry.bytes;
+            self.filter_bytes -= if class(key) == FILTERS { entry.bytes } else { 0 };
+        }
+    }
+
+    /// Returns the key of the column that was not used for the longest time, of a filter when there is no column, but not `kept`.
+    fn oldest(&self, kept: &(u64, CacheKey)) -> Option<(u64, CacheKey)> {
+        let mut by_age = self.by_age.iter().flat_map(|by_age| by_age.values().take(2));
+        by_age.find(|key| *key != kept).cloned()
+    }
+}
+
+/// The place of filters in [`State::by_age`]: they go last.
+const FILTERS: usize = 1;
+
+fn class(key: &(u64, CacheKey)) -> usize {
+    usize::from(key.1 == CacheKey::IdFilter)
 }
 
 #[derive(Debug)]
@@ -53,7 +85,7 @@ struct Entry {
 impl Cache {
     /// Creates a cache that keeps up to `budget_bytes`.
     pub(crate) fn new(budget_bytes: usize) -> Self {
-        Self { state: Mutex::default(), budget_bytes }
+        Self { state: Mutex::default(), budget_bytes, is_warned: AtomicBool::new(false) }
     }
 
     /// Returns what is kept under the key of a part, or loads it. `load` also says how many bytes it takes.
@@ -82,20 +114,25 @@ impl Cache {
     /// Forgets everything of a part.
     pub(crate) fn forget(&self, part: u64) {
         let mut state = self.lock();
-        let State { entries, by_age, bytes, .. } = &mut *state;
-        entries.retain(|key, entry| {
-            let keep = key.0 != part;
-            if !keep {
-                by_age.remove(&entry.age);
-                *bytes -= entry.bytes;
-            }
-            keep
-        });
+        let keys: Vec<_> = state.entries.keys().filter(|key| key.0 == part).cloned().collect();
+        keys.iter().for_each(|key| state.remove(key));
     }
 
     /// Returns the bytes kept.
     pub(crate) fn bytes(&self) -> usize {
         self.lock().bytes
+    }
+
+    /// Says once what makes appends slow from now on.
+    #[cold]
+    fn warn_of_filters(&self) {
+        if !self.is_warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                cache_bytes = self.budget_bytes,
+                "the cache is too small for the fingerprints of all ids, which take 5 bytes an event, so that appends read some from \
+                 the disk: raise cache_bytes"
+            );
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -107,6 +144,7 @@ impl Cache {
         state.age += 1;
         let State { entries, by_age, age, .. } = &mut *state;
         let entry = entries.get_mut(key)?;
+        let by_age = &mut by_age[class(key)];
         if let Some(key) = by_age.remove(&entry.age) {
             by_age.insert(*age, key);
         }
@@ -120,19 +158,22 @@ impl Cache {
             return;
         }
         let mut state = self.lock();
+        state.remove(&key);
+        if class(&key) == FILTERS {
+            if state.filter_bytes + bytes > self.budget_bytes {
+                self.warn_of_filters();
+                return;
+            }
+            state.filter_bytes += bytes;
+        }
         state.age += 1;
         let age = state.age;
         state.bytes += bytes;
-        state.by_age.insert(age, key.clone());
-        if let Some(old) = state.entries.insert(key, Entry { value, bytes, age }) {
-            state.by_age.remove(&old.age);
-            state.bytes -= old.bytes;
-        }
+        state.by_age[class(&key)].insert(age, key.clone());
+        state.entries.insert(key.clone(), Entry { value, bytes, age });
         while state.bytes > self.budget_bytes {
-            let Some((_, oldest)) = state.by_age.pop_first() else { return };
-            if let Some(entry) = state.entries.remove(&oldest) {
-                state.bytes -= entry.bytes;
-            }
+            let Some(oldest) = state.oldest(&key) else { return };
+            state.remove(&oldest);
         }
     }
 }
@@ -140,6 +181,33 @@ impl Cache {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn filters_that_do_not_fit_leave_the_others_where_they_are() {
+        let cache = Cache::new(100);
+        let loads = std::cell::Cell::new(0);
+        let filter = |part| {
+            let load = || {
+                loads.set(loads.get() + 1);
+                Ok((part, 30))
+            };
+            cache.get(part, CacheKey::IdFilter, load).unwrap();
+        };
+        // Round after round through four of them, of which three fit.
+        for _ in 0..10 {
+            (1..=4).for_each(filter);
+        }
+        assert_eq!((loads.get(), cache.bytes()), (3 + 10, 90));
+        // A column takes the place of some, and gives it back.
+        cache.get(9, CacheKey::Ids, || Ok(((), 50))).unwrap();
+        let held = |part, key| cache.find(&(part, key)).is_some();
+        assert!(held(9, CacheKey::Ids) && cache.bytes() == 80);
+        (1..=4).for_each(filter);
+        assert!(!held(9, CacheKey::Ids));
+        assert_eq!(cache.bytes(), 90);
+        (1..=4).for_each(|part| cache.forget(part));
+        assert_eq!(cache.bytes(), 0);
+    }
 
     #[test]
     fn the_least_recently_used_goes_first() {

@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 pub struct EmbeddedConfig {
     /// What an acknowledgement means unless an append says otherwise: `written` or `durable`.
     pub durability: Durability,
-    /// Bytes of loaded columns that are kept; default 256 MiB.
+    /// Bytes of loaded columns, and of fingerprints of ids, that are kept; default 256 MiB. Fingerprints take 5 bytes an event; appends
+    /// are slow when they do not all fit.
     pub cache_bytes: usize,
     /// Bytes of fresh events after which they are sealed into a segment; default 32 MiB. Up to three times as much is held while
     /// sealing lags, then appends wait.

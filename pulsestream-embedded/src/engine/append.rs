@@ -112,13 +112,14 @@ impl Leader {
         self.wait_for_room()?;
         self.catch_up();
         let view = self.engine.view();
+        let known = find_sealed(&self.engine, &view.segments, &jobs)?;
         let sync = jobs.iter().any(|job| job.durable);
         let mut added = Vec::new();
         let mut outcomes = Vec::with_capacity(jobs.len());
         let mut batches = Vec::with_capacity(jobs.len());
         let outcome = (|| {
-            for job in jobs {
-                let stored = self.select(&job.batch, &view.segments, &mut added)?;
+            for (job, known) in jobs.into_iter().zip(known) {
+                let stored = self.select(&job.batch, known, &mut added)?;
                 let batch = job.batch.keep(&stored);
                 outcomes.push(stored);
                 if batch.len() > 0 {
@@ -139,16 +140,14 @@ impl Leader {
         Ok(outcomes)
     }
 
-    /// Says for each event whether it is new, and remembers those that are.
+    /// Says for each event whether it is new, and remembers those that are; `known` says which ones a segment has.
     fn select(
         &mut self,
         batch: &EncodedBatch,
-        segments: &[Segment],
+        mut known: Vec<bool>,
         added: &mut Vec<u128>,
     ) -> FaultResult<Vec<bool>> {
-        let engine = Arc::clone(&self.engine);
         let Some(((_, active), frozen)) = self.ids.split_last_mut() else { return Err(Fault::Closed) };
-        let mut known = find_sealed(&engine, segments, batch)?;
         // One table after the other: looks into the same one do not wait for each other.
         for (_, set) in frozen {
             for (known, hash) in known.iter_mut().zip(&batch.hashes) {
@@ -236,23 +235,29 @@ impl Leader {
     }
 }
 
-/// Says for each event whether a segment has its id: an id is remembered as long as its event is held.
+/// Says for each event of each job whether a segment has its id: an id is remembered as long as its event is held.
 ///
-/// One segment after the other, so that its fingerprints stay in the processor's cache. The disk is read only for an id whose
-/// fingerprint is there: nearly always a repeat.
+/// One segment after the other, so that its fingerprints stay in the processor's cache, and are read once for all jobs where they do
+/// not fit the store's. The disk is read for an id only whose fingerprint is there: nearly always a repeat.
 #[allow(clippy::cast_possible_truncation, reason = "segments use the low half of the hash")]
-fn find_sealed(engine: &Engine, segments: &[Segment], batch: &EncodedBatch) -> FaultResult<Vec<bool>> {
-    let mut found = vec![false; batch.len()];
-    let of_tenant = |segment: &&Segment| segment.footer().tenant(batch.tenant).is_some();
-    for segment in segments.iter().rev().filter(of_tenant) {
+fn find_sealed(engine: &Engine, segments: &[Segment], jobs: &[Job]) -> FaultResult<Vec<Vec<bool>>> {
+    let mut found: Vec<Vec<bool>> = jobs.iter().map(|job| vec![false; job.batch.len()]).collect();
+    for segment in segments.iter().rev() {
+        let of_tenant = |job: &Job| segment.footer().tenant(job.batch.tenant).is_some();
+        let mut jobs = jobs.iter().zip(&mut found).filter(|(job, _)| of_tenant(job)).peekable();
+        if jobs.peek().is_none() {
+            continue;
+        }
         let filter = segment.load_filter(&engine.cache, engine.hasher)?;
-        for (row, found) in found.iter_mut().enumerate() {
-            let low = batch.hashes[row] as u64;
-            if *found || !filter.may_hold(low) {
-                continue;
+        for (Job { batch, .. }, found) in jobs {
+            for (row, found) in found.iter_mut().enumerate() {
+                let low = batch.hashes[row] as u64;
+                if *found || !filter.may_hold(low) {
+                    continue;
+                }
+                let Some((_, id)) = Record::decode_place(batch.record(row)) else { continue };
+                *found = segment.find_id(&engine.cache, engine.hasher, batch.tenant, id, low)?.is_some();
             }
-            let Some((_, id)) = Record::decode_place(batch.record(row)) else { continue };
-            *found = segment.find_id(&engine.cache, engine.hasher, batch.tenant, id, low)?.is_some();
         }
     }
     Ok(found)

@@ -223,14 +223,15 @@ pub(crate) struct IdFilter {
     seen: Vec<u64>,
 }
 
-/// Bits of `seen` for each row, at least.
+/// Bits of `seen` for each row.
 const SEEN_BITS: usize = 8;
 
-/// Returns the word and the bit of a hash, of which the low 24 bits count; the number of words is a power of two.
+/// Returns the word and the bit of a hash, of which the low 24 bits count.
 #[allow(clippy::cast_possible_truncation, reason = "at most 2^24 bits")]
 fn place(hash: u64, words: &[u64]) -> (usize, u64) {
-    let at = (hash & 0xff_ffff) as usize & (words.len() * 64 - 1);
-    (at / 64, 1 << (at % 64))
+    let bits = words.len() as u64 * 64;
+    let at = ((hash & 0xff_ffff) * bits) >> 24;
+    ((at / 64) as usize, 1 << (at % 64))
 }
 
 fn fingerprint(hash: u64) -> [u8; 3] {
@@ -254,8 +255,8 @@ impl IdFilter {
 
     fn of(bits: u32, starts: Vec<u32>, fingerprints: Vec<[u8; 3]>) -> Self {
         // No more than there are fingerprints.
-        let size = (fingerprints.len() * SEEN_BITS).next_power_of_two().clamp(64, 1 << 24);
-        let mut this = Self { bits, starts, fingerprints, seen: vec![0; size / 64] };
+        let size = (fingerprints.len() * SEEN_BITS).clamp(64, 1 << 24);
+        let mut this = Self { bits, starts, fingerprints, seen: vec![0; size.div_ceil(64)] };
         for [low, middle, high] in &this.fingerprints {
             let (word, mask) = place(u64::from_le_bytes([*low, *middle, *high, 0, 0, 0, 0, 0]), &this.seen);
             this.seen[word] |= mask;
@@ -288,7 +289,8 @@ impl IdFilter {
     pub(super) fn unpack(bytes: &[u8], rows: usize) -> Option<Self> {
         let bits = bucket_bits(rows);
         let mut reader = Reader(bytes);
-        let mut starts = vec![0];
+        let mut starts = Vec::with_capacity((1 << bits) + 1);
+        starts.push(0);
         let mut end = 0_u32;
         for _ in 0..1_usize << bits {
             end = end.checked_add(u32::try_from(reader.varint()?).ok()?)?;
