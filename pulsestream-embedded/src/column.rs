@@ -210,7 +210,6 @@ impl DictBuilder {
             for row in 0..rows {
                 let code = match (lot[row], guesses[row]) {
                     (None, _) => 0,
-                    (Some(text), 0) => self.find_or_add(Kind::Text, text, hashes[row]),
                     (Some(text), code) if self.is_entry(code, Kind::Text, text) => code,
                     (Some(text), _) => self.find_or_add(Kind::Text, text, hashes[row]),
                 };

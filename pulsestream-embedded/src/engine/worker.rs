@@ -48,7 +48,8 @@ impl Pace {
 pub(crate) struct Workers(Mutex<Vec<JoinHandle<()>>>);
 
 impl Workers {
-    /// Starts the threads: one that commits what nobody leads, one that makes log files ahead, one that seals, one that compacts.
+    /// Starts the threads: one that commits what nobody leads, one that makes log files ahead, one that seals (with
+    /// a second one for as long as that takes), one that compacts.
     ///
     /// # Errors
     /// `Io` when the operating system gives no thread.
