@@ -238,13 +238,17 @@ impl Leader {
 /// Says for each event of each job whether a segment has its id: an id is remembered as long as its event is held.
 ///
 /// One segment after the other, so that its fingerprints stay in the processor's cache, and are read once for all jobs where they do
-/// not fit the store's. The disk is read for an id only whose fingerprint is there: nearly always a repeat.
+/// not fit the store's. They are not needed at all where the ids of the segment end before those of the jobs begin. The disk is read for
+/// an id only whose fingerprint is there: nearly always a repeat.
 #[allow(clippy::cast_possible_truncation, reason = "segments use the low half of the hash")]
 fn find_sealed(engine: &Engine, segments: &[Segment], jobs: &[Job]) -> FaultResult<Vec<Vec<bool>>> {
     let mut found: Vec<Vec<bool>> = jobs.iter().map(|job| vec![false; job.batch.len()]).collect();
     for segment in segments.iter().rev() {
-        let of_tenant = |job: &Job| segment.footer().tenant(job.batch.tenant).is_some();
-        let mut jobs = jobs.iter().zip(&mut found).filter(|(job, _)| of_tenant(job)).peekable();
+        let overlaps = |batch: &EncodedBatch| {
+            let (wanted, held) = (&batch.id_range, segment.footer().ids(batch.tenant));
+            held.is_some_and(|held| held.start() <= wanted.end() && wanted.start() <= held.end())
+        };
+        let mut jobs = jobs.iter().zip(&mut found).filter(|(job, _)| overlaps(&job.batch)).peekable();
         if jobs.peek().is_none() {
             continue;
         }
@@ -293,12 +297,39 @@ impl Lead for Leader {
 mod tests {
     use pulsestream_core::env::Env;
     use pulsestream_core::id::TenantId;
-    use pulsestream_core::ports::event_store::{AppendOptions, EventStore};
+    use pulsestream_core::ports::event_store::{AppendOptions, AppendOutcome, EventStore};
     use pulsestream_core::testkit::{EventGenerator, block_on};
 
     use super::*;
     use crate::storage::SimFs;
     use crate::{EmbeddedConfig, EmbeddedStore};
+
+    #[test]
+    fn segments_whose_ids_end_before_new_ones_begin_are_not_looked_into() {
+        let config = EmbeddedConfig { seal_events: 10, segment_events: 10, ..EmbeddedConfig::default() };
+        let disk: Arc<dyn crate::storage::Storage> = Arc::new(SimFs::new());
+        let open =
+            || EmbeddedStore::open_storage(Arc::clone(&disk), config.clone(), Env::system(), false).unwrap();
+        let mut generator = EventGenerator::new(1);
+        let batches: Vec<Vec<_>> = (0..6).map(|_| generator.by_ref().take(10).collect()).collect();
+        let append = |store: &EmbeddedStore, batch: &Vec<_>| {
+            let tenant = TenantId::from_name("a");
+            let outcomes = block_on(store.append(tenant, batch.clone(), AppendOptions::default())).unwrap();
+            outcomes.iter().filter(|outcome| matches!(outcome, AppendOutcome::Stored)).count()
+        };
+        let store = open();
+        for batch in &batches[..5] {
+            assert_eq!(append(&store, batch), 10);
+            store.engine.seal_now(&store.group).unwrap();
+        }
+        drop(store);
+
+        let store = open();
+        assert_eq!(append(&store, &batches[5]), 10);
+        assert_eq!(store.engine.cache.bytes(), 0, "no fingerprints were read");
+        assert_eq!(append(&store, &batches[2]), 0, "the events of a segment are known");
+        assert!(store.engine.cache.bytes() > 0);
+    }
 
     #[test]
     fn without_threads_an_append_makes_the_room_it_needs() {

@@ -1,11 +1,13 @@
 //! A batch as it stands in the log, which is also how it is kept in memory.
 
+use std::ops::RangeInclusive;
+
 use pulsestream_core::event::Event;
 use pulsestream_core::id::TenantId;
 
 use crate::bytes::u32_at;
 use crate::record;
-use crate::segment::IdHasher;
+use crate::segment::{IdHasher, IdOrder};
 use crate::wal::FRAME_HEADER_BYTES;
 
 /// Number of events u32, tenant 16 bytes; then for each event its length u32 and its record.
@@ -21,6 +23,8 @@ pub(crate) struct EncodedBatch {
     pub(crate) starts: Vec<u32>,
     /// Hash of each id.
     pub(crate) hashes: Vec<u128>,
+    /// Between which orders the ids are.
+    pub(crate) id_range: RangeInclusive<IdOrder>,
 }
 
 impl EncodedBatch {
@@ -33,6 +37,7 @@ impl EncodedBatch {
         buffer.extend_from_slice(&tenant.to_bytes());
         let mut starts = Vec::with_capacity(events.len());
         let mut hashes = Vec::with_capacity(events.len());
+        let mut id_range = IdOrder::NONE;
         let mut rest = events.into_iter();
         while let [event, next @ ..] = rest.as_slice() {
             next.first().inspect(|next| record::fetch(next));
@@ -42,11 +47,13 @@ impl EncodedBatch {
             record::encode(event, &mut buffer);
             let length = (buffer.len() - length_at - LENGTH_BYTES) as u32;
             buffer[length_at..length_at + LENGTH_BYTES].copy_from_slice(&length.to_le_bytes());
-            hashes.push(hasher.wide_hash(tenant, event.id.as_str().as_bytes()));
+            let id = event.id.as_str().as_bytes();
+            hashes.push(hasher.wide_hash(tenant, id));
+            IdOrder::of(id).widen(&mut id_range);
             // Now, while what it holds is at hand.
             drop(rest.next());
         }
-        Self { tenant, buffer, starts, hashes }
+        Self { tenant, buffer, starts, hashes, id_range }
     }
 
     /// Returns the number of events.
@@ -76,7 +83,7 @@ impl EncodedBatch {
             buffer.extend_from_slice(record);
             hashes.push(self.hashes[row]);
         }
-        Self { tenant: self.tenant, buffer, starts, hashes }
+        Self { tenant: self.tenant, buffer, starts, hashes, id_range: self.id_range }
     }
 }
 

@@ -1,19 +1,22 @@
 //! The bytes of a segment file: header, blocks, footer, trailer.
 
 use std::fmt;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use pulsestream_core::event::FieldPath;
 use pulsestream_core::id::TenantId;
 use pulsestream_core::text::Text;
 
+use super::ids::IdOrder;
 use crate::bytes::{Reader, put_slice, put_varint, u32_at, unzigzag, zigzag};
 use crate::error::{Fault, FaultResult};
 use crate::field::{IntField, NumberField, TextField};
 
 pub(super) const MAGIC: &[u8; 8] = b"PSSEG\r\n\0";
 /// Version of the segment format.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
+/// Since this version the footer says which ids a tenant has.
+const ID_RANGES: u32 = 2;
 pub(super) const HEADER_BYTES: u64 = 16;
 /// Footer bytes u32, CRC-32C of the footer u32, version u32, flags u32, magic.
 pub(super) const TRAILER_BYTES: u64 = 24;
@@ -109,6 +112,8 @@ pub(crate) struct Footer {
     pub(crate) max_received: i64,
     pub(crate) tenants: Vec<TenantRange>,
     pub(crate) columns: Vec<ColumnMeta>,
+    /// Between which orders the ids of each tenant are; empty in a file of the first version.
+    pub(crate) id_ranges: Vec<RangeInclusive<IdOrder>>,
 }
 
 impl Footer {
@@ -116,6 +121,12 @@ impl Footer {
     pub(crate) fn tenant(&self, tenant: TenantId) -> Option<&TenantRange> {
         let index = self.tenants.binary_search_by_key(&tenant, |range| range.tenant).ok()?;
         self.tenants.get(index)
+    }
+
+    /// Returns between which orders the ids of a tenant are, `None` if it has no rows.
+    pub(crate) fn ids(&self, tenant: TenantId) -> Option<RangeInclusive<IdOrder>> {
+        let index = self.tenants.binary_search_by_key(&tenant, |range| range.tenant).ok()?;
+        Some(self.id_ranges.get(index).cloned().unwrap_or(IdOrder::ALL))
     }
 
     /// Returns a column.
@@ -151,6 +162,10 @@ impl Footer {
                 put_varint(&mut bytes, u64::from(block.first_row));
             }
         }
+        for range in &self.id_ranges {
+            bytes.extend_from_slice(&range.start().to_bytes());
+            bytes.extend_from_slice(&range.end().to_bytes());
+        }
         let (length, checksum) = (bytes.len() as u32, crc32c::crc32c(&bytes));
         bytes.extend_from_slice(&length.to_le_bytes());
         bytes.extend_from_slice(&checksum.to_le_bytes());
@@ -160,8 +175,8 @@ impl Footer {
         bytes
     }
 
-    /// Reads what [`Self::to_bytes`] wrote, trailer excluded.
-    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+    /// Reads what [`Self::to_bytes`] of a version wrote, trailer excluded.
+    pub(super) fn read(bytes: &[u8], version: u32) -> Option<Self> {
         let mut reader = Reader(bytes);
         let reader = &mut reader;
         let rows = row(reader)?;
@@ -195,16 +210,24 @@ impl Footer {
             }
             columns.push(ColumnMeta { name, encoding, blocks });
         }
-        reader.0.is_empty().then_some(Self { rows, positions, max_received, tenants, columns })
+        let mut id_ranges = Vec::new();
+        if version >= ID_RANGES {
+            for _ in &tenants {
+                let mut order =
+                    || reader.take(IdOrder::BYTES)?.first_chunk().map(|bytes| IdOrder::from_bytes(*bytes));
+                id_ranges.push(order()?..=order()?);
+            }
+        }
+        reader.0.is_empty().then_some(Self { rows, positions, max_received, tenants, columns, id_ranges })
     }
 }
 
-/// Checks a trailer and returns the length and the checksum of the footer.
+/// Checks a trailer and returns the length, the checksum and the version of the footer.
 pub(super) fn read_trailer(
     bytes: &[u8; TRAILER_BYTES as usize],
     file: &str,
     offset: u64,
-) -> FaultResult<(u32, u32)> {
+) -> FaultResult<(u32, u32, u32)> {
     if &bytes[16..] != MAGIC {
         return Err(Fault::corrupt(file, offset, "the end of the segment"));
     }
@@ -212,7 +235,7 @@ pub(super) fn read_trailer(
     if version > VERSION || flags != 0 {
         return Err(Fault::Newer { file: file.to_owned(), version });
     }
-    Ok((u32_at(bytes, 0), u32_at(bytes, 4)))
+    Ok((u32_at(bytes, 0), u32_at(bytes, 4), version))
 }
 
 fn row(reader: &mut Reader<'_>) -> Option<u32> {

@@ -1,6 +1,7 @@
 //! Ids of a segment: the ids themselves, fingerprints that say where an id may be, and an index that says where it is.
 
 use std::hash::Hasher;
+use std::ops::{Range, RangeInclusive};
 
 use pulsestream_core::id::TenantId;
 use siphasher::sip128::{Hasher128, SipHasher13};
@@ -29,6 +30,44 @@ impl IdHasher {
     #[allow(clippy::cast_possible_truncation, reason = "the low half is meant")]
     pub(crate) fn hash(self, tenant: TenantId, id: &[u8]) -> u64 {
         self.wide_hash(tenant, id) as u64
+    }
+}
+
+/// The first bytes of an id, filled up with zeros. Ids that begin with the time or a number, as UUIDs of version 7 and ULIDs do, perhaps behind
+/// a prefix, come in this order, so that most segments cannot have a new one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct IdOrder([u8; IdOrder::BYTES]);
+
+impl IdOrder {
+    pub(super) const BYTES: usize = 32;
+    const LEAST: Self = Self([0; Self::BYTES]);
+    const GREATEST: Self = Self([0xff; Self::BYTES]);
+    /// Where no id is.
+    pub(crate) const NONE: RangeInclusive<Self> = Self::GREATEST..=Self::LEAST;
+    /// Where any id may be.
+    pub(super) const ALL: RangeInclusive<Self> = Self::LEAST..=Self::GREATEST;
+
+    /// Returns where an id stands.
+    pub(crate) fn of(id: &[u8]) -> Self {
+        let mut first = [0; Self::BYTES];
+        let length = id.len().min(first.len());
+        first[..length].copy_from_slice(&id[..length]);
+        Self(first)
+    }
+
+    /// Makes a range reach to this place too.
+    pub(crate) fn widen(self, range: &mut RangeInclusive<Self>) {
+        if !range.contains(&self) {
+            *range = self.min(*range.start())..=self.max(*range.end());
+        }
+    }
+
+    pub(super) fn from_bytes(bytes: [u8; Self::BYTES]) -> Self {
+        Self(bytes)
+    }
+
+    pub(super) fn to_bytes(self) -> [u8; Self::BYTES] {
+        self.0
     }
 }
 
@@ -88,6 +127,13 @@ impl Ids {
                 visit(&bytes[start..ends[row] as usize])
             }
         }
+    }
+
+    /// Returns between which orders the ids of some rows are.
+    pub(super) fn orders(&self, rows: Range<u32>) -> RangeInclusive<IdOrder> {
+        let mut range = IdOrder::NONE;
+        rows.for_each(|row| self.with(row as usize, IdOrder::of).widen(&mut range));
+        range
     }
 
     /// Returns the bytes held.
@@ -363,6 +409,25 @@ mod tests {
         let back = Ids::unpack_texts(bytes.clone(), 3).unwrap();
         assert_eq!(back, ids);
         assert_eq!((0..3).map(|row| back.with(row, <[u8]>::len)).collect::<Vec<_>>(), [36, 36, 7]);
+    }
+
+    #[test]
+    fn ids_that_begin_with_the_time_are_in_its_order() {
+        let mut ids = Ids::new();
+        for id in [
+            "0190f3a0-1234-7abc-8def-0123456789ab",
+            "0190f3a0-1233-7fff-8def-0123456789ab",
+            "0190f3a1-0000-7000-8000-000000000000",
+        ] {
+            ids.push(id.as_bytes());
+        }
+        let order = |id: &str| IdOrder::of(id.as_bytes());
+        let expected = order("0190f3a0-1233-7fff-8def-01234567")..=order("0190f3a1-0000-7000-8000-00000000");
+        assert_eq!(ids.orders(0..3), expected);
+        ids.push(b"a");
+        assert_eq!(ids.orders(0..3), expected, "the same when one id is no UUID");
+        assert_eq!(ids.orders(3..4), order("a")..=order("a"));
+        assert!(order("") < order("a") && order("a") < order("ab") && order("ab") < order("b"));
     }
 
     #[test]

@@ -146,7 +146,7 @@ impl<'a> Merge<'a> {
                 });
             }
         }
-        out.add_ids(&ids, &hashes)
+        out.add_ids(&ids, &hashes, &self.tenants)
     }
 
     fn write_text(&self, field: TextField, out: &mut Output, pause: &mut Pause<'_>) -> FaultResult<()> {

@@ -12,7 +12,7 @@ mod text_column;
 mod writer;
 
 pub(crate) use format::{ColumnMeta, Footer, TenantRange};
-pub(crate) use ids::{IdHasher, IdIndex};
+pub(crate) use ids::{IdHasher, IdIndex, IdOrder};
 pub(crate) use merge::Merge;
 pub(crate) use reader::{Segment, next_part_key};
 pub(crate) use writer::{RestWriter, Row, SegmentOptions, SegmentWriter};

@@ -1,12 +1,12 @@
 //! The file of a segment while it is written, block by block.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
 use super::format::{
     Block, ColumnMeta, ColumnName, Encoding, Footer, HEADER_BYTES, MAGIC, TenantRange, VERSION,
 };
-use super::ids::{IdFilter, Ids};
+use super::ids::{IdFilter, IdOrder, Ids};
 use super::writer::SegmentOptions;
 use crate::bytes::{put_slice, put_varint};
 use crate::column::{Codes, DictColumn};
@@ -30,6 +30,7 @@ pub(super) struct Output {
     compressor: zstd::bulk::Compressor<'static>,
     packed: Vec<u8>,
     columns: Vec<ColumnMeta>,
+    id_ranges: Vec<RangeInclusive<IdOrder>>,
 }
 
 impl Output {
@@ -46,8 +47,8 @@ impl Output {
         pending.resize(HEADER_BYTES as usize, 0);
         let compressor = zstd::bulk::Compressor::new(options.compression_level);
         let compressor = compressor.map_err(|source| Fault::io("compress", &name, source))?;
-        let (packed, columns) = (Vec::new(), Vec::new());
-        Ok(Self { file, name, offset: HEADER_BYTES, pending, compressor, packed, columns })
+        let (packed, columns, id_ranges) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { file, name, offset: HEADER_BYTES, pending, compressor, packed, columns, id_ranges })
     }
 
     /// Adds a column whose blocks are written.
@@ -119,8 +120,9 @@ impl Output {
         Ok(())
     }
 
-    /// Adds the ids and the fingerprints of their hashes.
-    pub(super) fn add_ids(&mut self, ids: &Ids, hashes: &[u64]) -> FaultResult<()> {
+    /// Adds the ids of the rows of tenants, and the fingerprints of their hashes.
+    pub(super) fn add_ids(&mut self, ids: &Ids, hashes: &[u64], tenants: &[TenantRange]) -> FaultResult<()> {
+        self.id_ranges = tenants.iter().map(|tenant| ids.orders(tenant.rows.clone())).collect();
         let mut raw = Vec::new();
         ids.pack(&mut raw);
         let encoding = if matches!(ids, Ids::Uuids(_)) { Encoding::Uuids } else { Encoding::Texts };
@@ -142,7 +144,8 @@ impl Output {
         tenants: Vec<TenantRange>,
     ) -> FaultResult<(Footer, u64)> {
         let columns = std::mem::take(&mut self.columns);
-        let footer = Footer { rows, positions, max_received, tenants, columns };
+        let id_ranges = std::mem::take(&mut self.id_ranges);
+        let footer = Footer { rows, positions, max_received, tenants, columns, id_ranges };
         self.write(&footer.to_bytes())?;
         self.write_pending()?;
         let synced = self.file.sync_data();

@@ -11,7 +11,7 @@ use pulsestream_core::id::TenantId;
 use super::format::{
     Block, ColumnMeta, ColumnName, Encoding, Footer, HEADER_BYTES, TRAILER_BYTES, read_trailer,
 };
-use super::ids::{IdFilter, IdHasher, IdIndex, Ids};
+use super::ids::{IdFilter, IdHasher, IdIndex, IdOrder, Ids};
 use super::text::TextBlock;
 use crate::bytes::{Reader, u32_at};
 use crate::cache::{Cache, CacheKey};
@@ -76,7 +76,7 @@ impl Segment {
         };
         let mut trailer = [0; TRAILER_BYTES as usize];
         file.read_at(&mut trailer, trailer_at).map_err(fault)?;
-        let (length, checksum) = match read_trailer(&trailer, name, trailer_at) {
+        let (length, checksum, version) = match read_trailer(&trailer, name, trailer_at) {
             Err(Fault::Newer { version, .. }) if header_version(&file).map_err(fault)? != version => {
                 // A newer version would have said so at both ends of the file.
                 return Err(Fault::corrupt(name, trailer_at, "the version at the end of the segment"));
@@ -92,7 +92,8 @@ impl Segment {
         if crc32c::crc32c(&footer) != checksum {
             return Err(Fault::corrupt(name, footer_at, "checksum of the footer"));
         }
-        let footer = Footer::read(&footer).ok_or_else(|| Fault::corrupt(name, footer_at, "the footer"))?;
+        let footer = Footer::read(&footer, version);
+        let footer = footer.ok_or_else(|| Fault::corrupt(name, footer_at, "the footer"))?;
         let inner = Inner { file, name: name.to_owned(), bytes, footer, key: next_part_key() };
         Ok(Self { inner: Arc::new(inner), dropped: dropped.into() })
     }
@@ -370,7 +371,8 @@ impl Rows for Segment {
         hash: u64,
     ) -> FaultResult<Option<u32>> {
         let Some(range) = self.inner.footer.tenant(tenant) else { return Ok(None) };
-        if !self.load_filter(cache, hasher)?.may_hold(hash) {
+        let is_between = self.inner.footer.ids(tenant).is_some_and(|ids| ids.contains(&IdOrder::of(id)));
+        if !is_between || !self.load_filter(cache, hasher)?.may_hold(hash) {
             return Ok(None);
         }
         let ids = self.load_ids(cache)?;

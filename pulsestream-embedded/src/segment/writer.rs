@@ -104,7 +104,7 @@ impl SegmentWriter {
         for (field, values) in IntField::ALL.into_iter().zip(&ints) {
             out.add_ints(field, values)?;
         }
-        out.add_ids(&ids, &hashes)?;
+        out.add_ids(&ids, &hashes, &tenants)?;
         let max_received = ints[IntField::ReceivedAt as usize].iter().copied().max().unwrap_or(i64::MIN);
         out.finish(rows, positions, max_received, tenants)
     }

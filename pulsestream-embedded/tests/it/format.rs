@@ -47,7 +47,7 @@ fn fixture(version: u32) -> std::path::PathBuf {
 }
 
 /// The version of the format that this code writes.
-const CURRENT: u32 = 2;
+const CURRENT: u32 = 3;
 
 #[test]
 fn every_version_opens_and_stays_whole_when_it_is_changed() {
