@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{File, Lock, OpenMode, Storage};
 
@@ -68,9 +68,13 @@ struct Plan {
     seen: AtomicU64,
 }
 
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Plan {
     fn pass(&self, operation: Operation) -> io::Result<()> {
-        let Some(fail) = *self.fail.lock().unwrap_or_else(PoisonError::into_inner) else { return Ok(()) };
+        let Some(fail) = *held(&self.fail) else { return Ok(()) };
         if fail.operation != operation {
             return Ok(());
         }
@@ -90,7 +94,7 @@ impl FaultyStorage {
 
     /// Sets or clears what fails, and counts from zero again.
     pub fn set(&self, fail: Option<Fail>) {
-        *self.plan.fail.lock().unwrap_or_else(PoisonError::into_inner) = fail;
+        *held(&self.plan.fail) = fail;
         self.plan.seen.store(0, Ordering::SeqCst);
     }
 
@@ -152,8 +156,13 @@ impl File for FaultyFile {
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         if let Err(error) = self.plan.pass(Operation::Write) {
-            // A failing write may have written a part.
-            self.inner.write_at(&bytes[..bytes.len() / 2], offset)?;
+            // A failing write may have written a part, all, or nothing.
+            let written = match *held(&self.plan.fail) {
+                Some(Fail { persistent: true, nth, .. }) if self.plan.seen.load(Ordering::SeqCst) > nth => 0,
+                Some(Fail { persistent: true, .. }) => bytes.len(),
+                _ => bytes.len() / 2,
+            };
+            self.inner.write_at(&bytes[..written], offset)?;
             return Err(error);
         }
         self.inner.write_at(bytes, offset)

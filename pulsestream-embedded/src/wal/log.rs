@@ -240,16 +240,20 @@ impl Wal {
     /// header says where it starts, so recovery never reads them.
     fn abandon(&mut self, source: io::Error) -> Fault {
         let Some(current) = self.current.take() else { return Fault::Poisoned };
-        let fault = Fault::io("write", &current.name, source);
+        self.full.push(Full { name: current.name.clone(), end: self.position });
         // Without this, a crash before the next file exists could bring the refused batch back.
         let erased = current.file.write_at(&[0; FRAME_HEADER_BYTES], current.offset);
-        if erased.is_err() || current.file.sync_data().is_err() {
-            self.poisoned = true;
-        } else {
-            self.durable = self.position;
+        match erased.and_then(|()| current.file.sync_data()) {
+            Ok(()) => {
+                self.durable = self.position;
+                Fault::io("write", &current.name, source)
+            }
+            // Nobody knows how much of the batch is on the disk.
+            Err(_) => {
+                self.poisoned = true;
+                Fault::SyncFailed { file: current.name, source }
+            }
         }
-        self.full.push(Full { name: current.name, end: self.position });
-        fault
     }
 
     fn rotate(&mut self, bytes: u64) -> FaultResult<()> {
