@@ -268,10 +268,11 @@ fn a_question_ends_at_its_deadline() {
 
 #[test]
 fn more_questions_than_may_wait_are_refused_and_the_others_answered() {
-    let fixture = Fixture::new(|config| config.query_queue = 3);
-    fixture.gate.stop(2);
-    let mut asked = vec![fixture.stuck(), fixture.stuck()];
-    fixture.gate.wait_for(2);
+    // With two threads, both might work on the first question.
+    let fixture = Fixture::new(|config| (config.query_threads, config.query_queue) = (1, 3));
+    fixture.gate.stop(1);
+    let mut asked = vec![fixture.stuck()];
+    fixture.gate.wait_for(1);
     asked.extend((0..3).map(|_| fixture.stuck()));
     let error = block_on(fixture.store.aggregate(tenant(), &by_type())).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
@@ -282,7 +283,7 @@ fn more_questions_than_may_wait_are_refused_and_the_others_answered() {
     asked.push(fixture.stuck());
     fixture.gate.let_go();
     let answers: Vec<usize> = asked.into_iter().map(|asked| block_on(asked).unwrap()).collect();
-    assert_eq!(answers.len(), 5);
+    assert_eq!(answers.len(), 4);
     assert!(answers.iter().all(|rows| *rows == answers[0] && *rows > 1));
 }
 
