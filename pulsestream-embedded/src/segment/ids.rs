@@ -36,12 +36,12 @@ impl IdHasher {
 /// The first bytes of an id, filled up with zeros. Ids that begin with the time or a number, as UUIDs of version 7 and ULIDs do, perhaps behind
 /// a prefix, come in this order, so that most segments cannot have a new one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct IdOrder([u8; IdOrder::BYTES]);
+pub(crate) struct IdOrder([u128; 2]);
 
 impl IdOrder {
     pub(super) const BYTES: usize = 32;
-    const LEAST: Self = Self([0; Self::BYTES]);
-    const GREATEST: Self = Self([0xff; Self::BYTES]);
+    const LEAST: Self = Self([0; 2]);
+    const GREATEST: Self = Self([u128::MAX; 2]);
     /// Where no id is.
     pub(crate) const NONE: RangeInclusive<Self> = Self::GREATEST..=Self::LEAST;
     /// Where any id may be.
@@ -52,7 +52,7 @@ impl IdOrder {
         let mut first = [0; Self::BYTES];
         let length = id.len().min(first.len());
         first[..length].copy_from_slice(&id[..length]);
-        Self(first)
+        Self::from_bytes(first)
     }
 
     /// Makes a range reach to this place too.
@@ -63,11 +63,15 @@ impl IdOrder {
     }
 
     pub(super) fn from_bytes(bytes: [u8; Self::BYTES]) -> Self {
-        Self(bytes)
+        let half = |half: &[u8]| half.first_chunk().map_or(0, |half| u128::from_be_bytes(*half));
+        Self([half(&bytes[..16]), half(&bytes[16..])])
     }
 
     pub(super) fn to_bytes(self) -> [u8; Self::BYTES] {
-        self.0
+        let mut bytes = [0; Self::BYTES];
+        bytes[..16].copy_from_slice(&self.0[0].to_be_bytes());
+        bytes[16..].copy_from_slice(&self.0[1].to_be_bytes());
+        bytes
     }
 }
 
