@@ -1,13 +1,16 @@
 //! Identities, one type each, so that a mix-up does not compile.
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 
+use arrayvec::ArrayString;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
-use crate::text::Text;
+use crate::text::{Text, same};
 
 /// The longest event id, in bytes.
 pub const MAX_EVENT_ID_BYTES: usize = 128;
@@ -130,17 +133,24 @@ pub fn derive_uuid(namespace: &[u8], name: &[u8]) -> u128 {
 }
 
 /// Identifies an event within its tenant: a string of the client's own, or a UUIDv7 of ours.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(transparent)]
-pub struct EventId(Text);
+///
+/// An id of up to 40 bytes, a UUID among them, lives inline: each event has one, and it is copied on its way.
+#[derive(Clone)]
+pub struct EventId(IdText);
+
+#[derive(Clone)]
+enum IdText {
+    Inline(ArrayString<40>),
+    Allocated(Box<str>),
+}
 
 impl EventId {
     /// Checks and wraps a client's id: 1 to [`MAX_EVENT_ID_BYTES`] bytes, no control characters.
     ///
     /// # Errors
     /// `Invalid` when it is empty, too long, or holds a control character.
-    pub fn new(id: impl Into<Text>) -> Result<Self> {
-        let id = id.into();
+    pub fn new(id: impl AsRef<str>) -> Result<Self> {
+        let id = id.as_ref();
         if id.is_empty() || id.len() > MAX_EVENT_ID_BYTES {
             return Err(Error::invalid("event_id.new", "", "length", "event id must have 1 to 128 bytes")
                 .with_context("bytes", id.len()));
@@ -153,18 +163,56 @@ impl EventId {
                 "event id must not hold control characters",
             ));
         }
-        Ok(Self(id))
+        Ok(Self::of(id))
+    }
+
+    fn of(id: &str) -> Self {
+        Self(ArrayString::from(id).map_or_else(|_| IdText::Allocated(id.into()), IdText::Inline))
     }
 
     /// Wraps a UUID, written lower-case and hyphenated.
     pub fn from_u128(bits: u128) -> Self {
         let mut buffer = Uuid::encode_buffer();
-        Self(Text::from(&*Uuid::from_u128(bits).hyphenated().encode_lower(&mut buffer)))
+        Self::of(Uuid::from_u128(bits).hyphenated().encode_lower(&mut buffer))
+    }
+
+    /// Stands for an id in an event that is being read.
+    pub(crate) fn unset() -> Self {
+        Self(IdText::Inline(ArrayString::new()))
     }
 
     /// Returns the id as text.
     pub fn as_str(&self) -> &str {
-        self.0.as_str()
+        match &self.0 {
+            IdText::Inline(text) => text,
+            IdText::Allocated(text) => text,
+        }
+    }
+}
+
+impl PartialEq for EventId {
+    fn eq(&self, other: &Self) -> bool {
+        same(self.as_str().as_bytes(), other.as_str().as_bytes())
+    }
+}
+
+impl Eq for EventId {}
+
+impl PartialOrd for EventId {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for EventId {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_str().cmp(other.as_str())
+    }
+}
+
+impl Hash for EventId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
     }
 }
 
@@ -188,6 +236,12 @@ impl FromStr for EventId {
     }
 }
 
+impl Serialize for EventId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
 impl<'de> Deserialize<'de> for EventId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         let text = Text::deserialize(deserializer)?;
@@ -207,6 +261,20 @@ mod tests {
         assert_ne!(id, TenantId::from_name("shop2"));
         assert!("nope".parse::<RuleId>().is_err());
         assert_eq!(Uuid::from_u128(id.as_u128()).get_version_num(), 8);
+    }
+
+    #[test]
+    fn event_ids_are_ordered_and_equal_by_their_text_whatever_their_length() {
+        let id = |length: usize| EventId::new("7".repeat(length)).unwrap();
+        for length in [1, 36, 40, 41, 128] {
+            assert_eq!(id(length), id(length));
+            assert_eq!(id(length).as_str().len(), length);
+            let (longer, other) = (EventId::new("7".repeat(40) + "8"), EventId::new("6".repeat(128)));
+            assert!(id(length) < longer.unwrap() && id(length) > other.unwrap(), "{length}");
+        }
+        let uuid = EventId::from_u128(7);
+        assert_eq!(uuid.as_str(), "00000000-0000-0000-0000-000000000007");
+        assert_eq!(serde_json::to_string(&uuid).unwrap(), format!("\"{uuid}\""));
     }
 
     #[test]

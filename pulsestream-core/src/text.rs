@@ -19,6 +19,17 @@ impl Text {
         self.0.as_str()
     }
 
+    /// Makes the text in its place: a new one that is moved there is read back from memory before it has arrived there, which takes
+    /// longer than writing it.
+    #[inline]
+    pub(crate) fn write(slot: &mut Option<Self>, text: &str) {
+        if text.len() <= size_of::<Self>() {
+            slot.insert(Self::default()).0.push_str(text);
+        } else {
+            *slot = Some(Self::from(text));
+        }
+    }
+
     /// Returns the bytes allocated on the heap, 0 for an inline text.
     pub fn heap_bytes(&self) -> usize {
         if self.0.is_heap_allocated() { self.0.capacity() } else { 0 }

@@ -1,47 +1,44 @@
 //! An event while it is read.
 
-use std::borrow::Cow;
 use std::str::FromStr;
 
 use super::json::{Kind, Normaliser, Reader, Step};
 use super::new_ids::NewIds;
 use super::schema::{Dialect, Field, KeyOrder, Section};
-use super::{Context, ErrorDetails, Event, EventRules, JsonObject, Metrics, Severity, Source, nearest_of};
+use super::{ErrorDetails, Event, EventRules, JsonObject, nearest_of};
 use crate::error::{Error, FieldError, Result};
 use crate::id::EventId;
 use crate::text::Text;
 use crate::time::Timestamp;
 
-/// The fields found so far.
-#[derive(Debug, Default)]
-pub(super) struct Draft {
-    id: Option<EventId>,
-    event_type: Option<Text>,
-    timestamp: Option<Timestamp>,
-    event_timestamp: Option<Timestamp>,
-    severity: Severity,
-    title: Option<Text>,
-    message: Option<Text>,
-    has_source: bool,
-    source: Source,
-    context: Context,
-    metrics: Metrics,
-    error: ErrorDetails,
-    payload: JsonObject,
-    metadata: JsonObject,
+/// An event of which nothing is known yet.
+pub(super) fn blank() -> Event {
+    Event::new(EventId::unset(), Text::default(), Timestamp::default())
 }
 
-impl Draft {
-    /// Reads one event; what is refused is with the reader.
+/// Which fields were there, of those that the event itself does not tell apart from a default.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    id: bool,
+    event_type: bool,
+    source: bool,
+    timestamp: Option<Timestamp>,
+    event_timestamp: Option<Timestamp>,
+}
+
+impl Found {
+    /// Reads one event into a blank one, which stays where it is: an event is large, and moving it takes as long as reading some of
+    /// its fields. What is refused is with the reader.
     pub(super) fn read(
+        event: &mut Event,
         reader: &mut Reader<'_>,
         normaliser: &mut Normaliser,
         order: &mut KeyOrder,
         rules: &EventRules,
     ) -> Step<Self> {
-        let mut draft = Self::default();
+        let mut found = Self::default();
         match reader.kind()? {
-            Kind::Object => Reading { draft: &mut draft, normaliser, order, rules, seen: 0 }
+            Kind::Object => Reading { event, found: &mut found, normaliser, order, rules, seen: 0 }
                 .section(reader, Section::Event)?,
             other => {
                 reader.refuse(
@@ -51,52 +48,42 @@ impl Draft {
                 normaliser.ignore(reader)?;
             }
         }
-        Ok(draft)
+        Ok(found)
     }
 
-    /// Fills in what the client left out and checks the whole.
+    /// Fills in what the client left out, checks the whole, and returns everything that is wrong with it.
     pub(super) fn finish(
         self,
+        event: &mut Event,
         mut errors: Vec<FieldError>,
         rules: &EventRules,
         ids: &mut NewIds,
         now: Timestamp,
         default_id: Option<&EventId>,
-    ) -> Result<Result<Event, Vec<FieldError>>> {
+    ) -> Result<Vec<FieldError>> {
         let dialect = rules.dialect;
         if errors.first().is_some_and(|error| error.pointer.is_empty()) {
-            return Ok(Err(errors));
+            return Ok(errors);
         }
-        for (field, missing) in [
-            (Field::EventType, self.event_type.is_none()),
-            (Field::Source, dialect == Dialect::V1 && !self.has_source),
-        ] {
+        for (field, missing) in
+            [(Field::EventType, !self.event_type), (Field::Source, dialect == Dialect::V1 && !self.source)]
+        {
             if missing && !is_reported(&errors, field.pointer(dialect)) {
                 errors.push(FieldError::new(field.pointer(dialect), "required", "is required"));
             }
         }
-        let id = match self.id.or_else(|| default_id.cloned()) {
-            Some(id) => id,
-            None if errors.is_empty() => ids.take()?,
-            None => EventId::from_u128(0),
-        };
+        if !self.id {
+            event.id = match default_id {
+                Some(id) => id.clone(),
+                None if errors.is_empty() => ids.take()?,
+                None => EventId::from_u128(0),
+            };
+        }
         let named_otherwise = self.timestamp.is_none() && self.event_timestamp.is_some();
-        let event = Event {
-            id,
-            event_type: self.event_type.unwrap_or_default(),
-            timestamp: self.timestamp.or(self.event_timestamp).unwrap_or(now),
-            received_at: now,
-            severity: self.severity,
-            title: self.title,
-            message: self.message,
-            source: self.source,
-            context: self.context,
-            metrics: self.metrics,
-            error: (self.error != ErrorDetails::default()).then(|| Box::new(self.error)),
-            payload: self.payload,
-            metadata: self.metadata,
-        };
-        for mut error in rules.check_read(&event, now) {
+        event.timestamp = self.timestamp.or(self.event_timestamp).unwrap_or(now);
+        event.received_at = now;
+        event.error.take_if(|error| **error == ErrorDetails::default());
+        for mut error in rules.check_read(event, now) {
             if named_otherwise && error.pointer == Field::Timestamp.pointer(dialect) {
                 error.pointer = Field::EventTimestamp.pointer(dialect).to_owned();
             }
@@ -104,7 +91,7 @@ impl Draft {
                 errors.push(error);
             }
         }
-        Ok(if errors.is_empty() { Ok(event) } else { Err(errors) })
+        Ok(errors)
     }
 }
 
@@ -151,7 +138,8 @@ fn wrong_type(reader: &mut Reader<'_>, normaliser: &mut Normaliser, expected: &'
 }
 
 struct Reading<'d> {
-    draft: &'d mut Draft,
+    event: &'d mut Event,
+    found: &'d mut Found,
     normaliser: &'d mut Normaliser,
     order: &'d mut KeyOrder,
     rules: &'d EventRules,
@@ -167,8 +155,7 @@ impl Reading<'_> {
         }
         let mut place = 0;
         while let Some(key) = reader.next_key()? {
-            let key = key.decode();
-            match section.field(dialect, &key, &mut place, self.order) {
+            match key.with(|key| section.field(dialect, key, &mut place, self.order)) {
                 Some(field) => {
                     let bit = 1 << field as u32;
                     if self.seen & bit != 0 {
@@ -180,7 +167,7 @@ impl Reading<'_> {
                 None => {
                     if dialect == Dialect::Strict {
                         let names = section.fields_of(dialect).map(|field| field.name(dialect));
-                        refuse_unknown(reader, &key, names.collect::<Vec<_>>().into_iter())?;
+                        refuse_unknown(reader, &key.decode(), names.collect::<Vec<_>>().into_iter())?;
                     }
                     self.normaliser.ignore(reader)?;
                 }
@@ -191,44 +178,53 @@ impl Reading<'_> {
 
     fn field(&mut self, reader: &mut Reader<'_>, field: Field) -> Step<()> {
         match field {
-            Field::Id => self.draft.id = self.parsed(reader)?,
-            Field::EventType => self.draft.event_type = self.text(reader)?,
-            Field::Timestamp => self.draft.timestamp = self.parsed(reader)?,
-            Field::EventTimestamp => self.draft.event_timestamp = self.parsed(reader)?,
-            Field::Severity => self.draft.severity = self.parsed(reader)?.unwrap_or_default(),
-            Field::Title => self.draft.title = self.text(reader)?,
-            Field::Message => self.draft.message = self.text(reader)?,
-            Field::Source => self.draft.has_source = self.optional_section(reader, Section::Source)?,
+            Field::Id => {
+                if let Some(id) = self.parsed(reader)? {
+                    (self.event.id, self.found.id) = (id, true);
+                }
+            }
+            Field::EventType => {
+                let event_type = string(reader, self.normaliser, |text| Text::from(text))?;
+                if let Some(event_type) = event_type {
+                    (self.event.event_type, self.found.event_type) = (event_type, true);
+                }
+            }
+            Field::Timestamp => self.found.timestamp = self.parsed(reader)?,
+            Field::EventTimestamp => self.found.event_timestamp = self.parsed(reader)?,
+            Field::Severity => self.event.severity = self.parsed(reader)?.unwrap_or_default(),
+            Field::Title => text(reader, self.normaliser, &mut self.event.title)?,
+            Field::Message => text(reader, self.normaliser, &mut self.event.message)?,
+            Field::Source => self.found.source = self.optional_section(reader, Section::Source)?,
             Field::Context => _ = self.optional_section(reader, Section::Context)?,
             Field::Metrics => _ = self.optional_section(reader, Section::Metrics)?,
             Field::Error => _ = self.optional_section(reader, Section::Error)?,
-            Field::Payload => self.draft.payload = self.object(reader)?,
-            Field::Metadata => self.draft.metadata = self.object(reader)?,
-            Field::Service => self.draft.source.service = self.text(reader)?,
-            Field::Endpoint => self.draft.source.endpoint = self.text(reader)?,
-            Field::Method => self.draft.source.method = self.text(reader)?,
-            Field::Version => self.draft.source.version = self.text(reader)?,
-            Field::Environment => self.draft.source.environment = self.text(reader)?,
-            Field::UserId => self.draft.context.user_id = self.text(reader)?,
-            Field::SessionId => self.draft.context.session_id = self.text(reader)?,
-            Field::RequestId => self.draft.context.request_id = self.text(reader)?,
-            Field::IpAddress => self.draft.context.ip_address = self.text(reader)?,
-            Field::UserAgent => self.draft.context.user_agent = self.text(reader)?,
-            Field::Referrer => self.draft.context.referrer = self.text(reader)?,
+            Field::Payload => self.event.payload = self.object(reader)?,
+            Field::Metadata => self.event.metadata = self.object(reader)?,
+            Field::Service => text(reader, self.normaliser, &mut self.event.source.service)?,
+            Field::Endpoint => text(reader, self.normaliser, &mut self.event.source.endpoint)?,
+            Field::Method => text(reader, self.normaliser, &mut self.event.source.method)?,
+            Field::Version => text(reader, self.normaliser, &mut self.event.source.version)?,
+            Field::Environment => text(reader, self.normaliser, &mut self.event.source.environment)?,
+            Field::UserId => text(reader, self.normaliser, &mut self.event.context.user_id)?,
+            Field::SessionId => text(reader, self.normaliser, &mut self.event.context.session_id)?,
+            Field::RequestId => text(reader, self.normaliser, &mut self.event.context.request_id)?,
+            Field::IpAddress => text(reader, self.normaliser, &mut self.event.context.ip_address)?,
+            Field::UserAgent => text(reader, self.normaliser, &mut self.event.context.user_agent)?,
+            Field::Referrer => text(reader, self.normaliser, &mut self.event.context.referrer)?,
             Field::Tags => self.tags(reader)?,
-            Field::ResponseTimeMs => self.draft.metrics.response_time_ms = self.number(reader)?,
+            Field::ResponseTimeMs => self.event.metrics.response_time_ms = self.number(reader)?,
             Field::StatusCode => {
                 // What does not fit becomes a number that the rules refuse.
                 let code = self.whole_number(reader)?;
-                self.draft.metrics.status_code = code.map(|code| u16::try_from(code).unwrap_or(u16::MAX));
+                self.event.metrics.status_code = code.map(|code| u16::try_from(code).unwrap_or(u16::MAX));
             }
-            Field::RequestSizeBytes => self.draft.metrics.request_size_bytes = self.whole_number(reader)?,
-            Field::ResponseSizeBytes => self.draft.metrics.response_size_bytes = self.whole_number(reader)?,
-            Field::CacheHit => self.draft.metrics.cache_hit = self.boolean(reader)?,
-            Field::ErrorCode => self.draft.error.code = self.text(reader)?,
-            Field::ErrorMessage => self.draft.error.message = self.text(reader)?,
-            Field::ErrorType => self.draft.error.error_type = self.text(reader)?,
-            Field::StackTrace => self.draft.error.stack_trace = self.text(reader)?,
+            Field::RequestSizeBytes => self.event.metrics.request_size_bytes = self.whole_number(reader)?,
+            Field::ResponseSizeBytes => self.event.metrics.response_size_bytes = self.whole_number(reader)?,
+            Field::CacheHit => self.event.metrics.cache_hit = self.boolean(reader)?,
+            Field::ErrorCode => text(reader, self.normaliser, &mut self.event.error.get_or_insert_default().code)?,
+            Field::ErrorMessage => text(reader, self.normaliser, &mut self.event.error.get_or_insert_default().message)?,
+            Field::ErrorType => text(reader, self.normaliser, &mut self.event.error.get_or_insert_default().error_type)?,
+            Field::StackTrace => text(reader, self.normaliser, &mut self.event.error.get_or_insert_default().stack_trace)?,
         }
         Ok(())
     }
@@ -243,27 +239,12 @@ impl Reading<'_> {
         Ok(false)
     }
 
-    // As for the reader's.
-    #[inline(always)]
-    fn string<'a>(&mut self, reader: &mut Reader<'a>) -> Step<Option<Cow<'a, str>>> {
-        if reader.peek() == Some(b'"') {
-            return Ok(Some(reader.string()?.decode()));
-        }
-        optional(reader, self.normaliser, "a string")?;
-        Ok(None)
-    }
-
-    #[inline]
-    fn text(&mut self, reader: &mut Reader<'_>) -> Step<Option<Text>> {
-        Ok(self.string(reader)?.map(|text| Text::from(text.as_ref())))
-    }
-
     /// Reads a string with a form of its own; what has another form is refused for the reason of its error.
     fn parsed<T: FromStr<Err = Error>>(&mut self, reader: &mut Reader<'_>) -> Step<Option<T>> {
-        let Some(text) = self.string(reader)? else { return Ok(None) };
-        match text.parse() {
-            Ok(value) => Ok(Some(value)),
-            Err(error) => {
+        match string(reader, self.normaliser, str::parse)? {
+            None => Ok(None),
+            Some(Ok(value)) => Ok(Some(value)),
+            Some(Err(error)) => {
                 refuse_as(reader, &error)?;
                 Ok(None)
             }
@@ -328,7 +309,7 @@ impl Reading<'_> {
                 continue;
             }
             let value = reader.string()?.decode();
-            let tags = &mut self.draft.context.tags;
+            let tags = &mut self.event.context.tags;
             // One more than allowed is enough for the rules to refuse them.
             if tags.len() <= self.rules.max_tags && tags.insert(&*key.decode(), &*value).is_some() {
                 reader.refuse("duplicate_key", "an object must have each key once")?;
@@ -336,6 +317,27 @@ impl Reading<'_> {
         }
         Ok(())
     }
+}
+
+/// Hands over a string; `None` where there is none.
+// As for the reader's.
+#[inline(always)]
+fn string<T>(
+    reader: &mut Reader<'_>,
+    normaliser: &mut Normaliser,
+    visit: impl FnOnce(&str) -> T,
+) -> Step<Option<T>> {
+    if reader.peek() == Some(b'"') {
+        return Ok(Some(reader.string()?.with(visit)));
+    }
+    optional(reader, normaliser, "a string")?;
+    Ok(None)
+}
+
+/// Reads a string into its place, which is empty.
+fn text(reader: &mut Reader<'_>, normaliser: &mut Normaliser, slot: &mut Option<Text>) -> Step<()> {
+    string(reader, normaliser, |text| Text::write(slot, text))?;
+    Ok(())
 }
 
 /// Refuses the current value for the reason of an error about one field.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Deref;
 
-use super::draft::Draft;
+use super::draft::{Found, blank};
 use super::json::{Kind, Normaliser, Reader, Step, Stop, utf8};
 use super::new_ids::NewIds;
 use super::schema::KeyOrder;
@@ -113,8 +113,7 @@ impl EventParser {
     /// # Errors
     /// `Invalid` with every field error of the event; `Unavailable` when an id is needed and there is no randomness.
     pub fn event(&mut self, body: &[u8]) -> Result<Event> {
-        let now = self.env.now();
-        self.text(body, now, None)?.map_err(|fields| Error::invalid_fields("event.parse", fields))
+        self.single(body, None)
     }
 
     /// Reads one event that gets `id` when it has none of its own: reading the same text again gives the same event.
@@ -122,8 +121,13 @@ impl EventParser {
     /// # Errors
     /// `Invalid` with every field error of the event.
     pub fn event_or_id(&mut self, body: &[u8], id: &EventId) -> Result<Event> {
-        let now = self.env.now();
-        self.text(body, now, Some(id))?.map_err(|fields| Error::invalid_fields("event.parse", fields))
+        self.single(body, Some(id))
+    }
+
+    fn single(&mut self, body: &[u8], default_id: Option<&EventId>) -> Result<Event> {
+        let (mut event, now) = (blank(), self.env.now());
+        let errors = self.text(&mut event, body, now, default_id)?;
+        if errors.is_empty() { Ok(event) } else { Err(Error::invalid_fields("event.parse", errors)) }
     }
 
     /// Reads several events. One refused event does not affect the others, as long as its brackets and quotes close.
@@ -169,9 +173,7 @@ impl EventParser {
             for line in body.split(|byte| *byte == b'\n') {
                 if !line.trim_ascii().is_empty() {
                     self.ensure_room(&reading)?;
-                    let id = reading.default_id();
-                    let outcome = self.text(line, reading.now, id.as_ref())?;
-                    reading.push(outcome);
+                    reading.add(|event, now, id| self.text(event, line, now, id))?;
                 }
             }
             return Ok(reading.batch);
@@ -193,36 +195,39 @@ impl EventParser {
         Ok(reading.batch)
     }
 
+    /// Reads a text that is one event into a blank one, and returns what is wrong with it.
     fn text(
         &mut self,
+        event: &mut Event,
         text: &[u8],
         now: Timestamp,
         default_id: Option<&EventId>,
-    ) -> Result<Result<Event, Vec<FieldError>>> {
+    ) -> Result<Vec<FieldError>> {
         let text = match utf8(text) {
             Ok(text) => text,
-            Err(field) => return Ok(Err(vec![field])),
+            Err(field) => return Ok(vec![field]),
         };
         let mut reader = Reader::new(text);
-        let draft = self.document(&mut reader).and_then(|draft| reader.end().map(|()| draft));
-        self.finish(draft, &mut reader, now, default_id)
+        let found = self.document(event, &mut reader).and_then(|found| reader.end().map(|()| found));
+        self.finish(event, found, &mut reader, now, default_id)
     }
 
-    fn document(&mut self, reader: &mut Reader<'_>) -> Step<Draft> {
-        Draft::read(reader, &mut self.normaliser, &mut self.order, &self.rules)
+    fn document(&mut self, event: &mut Event, reader: &mut Reader<'_>) -> Step<Found> {
+        Found::read(event, reader, &mut self.normaliser, &mut self.order, &self.rules)
     }
 
     fn finish(
         &mut self,
-        draft: Step<Draft>,
+        event: &mut Event,
+        found: Step<Found>,
         reader: &mut Reader<'_>,
         now: Timestamp,
         default_id: Option<&EventId>,
-    ) -> Result<Result<Event, Vec<FieldError>>> {
+    ) -> Result<Vec<FieldError>> {
         let refusals = reader.take_refusals();
-        match draft {
-            Ok(draft) => draft.finish(refusals, &self.rules, &mut self.ids, now, default_id),
-            Err(Stop) => Ok(Err(refusals)),
+        match found {
+            Ok(found) => found.finish(event, refusals, &self.rules, &mut self.ids, now, default_id),
+            Err(Stop) => Ok(refusals),
         }
     }
 
@@ -249,11 +254,12 @@ impl EventParser {
             self.ensure_room(reading)?;
             reader.peek();
             let start = reader.position();
-            let draft = reader.as_document(|reader| self.document(reader));
-            let failed = draft.is_err();
-            let id = reading.default_id();
-            let outcome = self.finish(draft, reader, reading.now, id.as_ref())?;
-            reading.push(outcome);
+            let mut failed = false;
+            reading.add(|event, now, id| {
+                let found = reader.as_document(|reader| self.document(event, reader));
+                failed = found.is_err();
+                self.finish(event, found, reader, now, id)
+            })?;
             if failed {
                 reader.skip_from(start)?;
             }
@@ -341,13 +347,19 @@ struct Reading<'i> {
 }
 
 impl Reading<'_> {
-    /// The id that the next event gets when it has none of its own, if ids are not made up.
-    fn default_id(&self) -> Option<EventId> {
-        self.id.map(|id| id(self.batch.events.len()))
-    }
-
-    fn push(&mut self, mut outcome: Result<Event, Vec<FieldError>>) {
-        if let Err(fields) = &mut outcome {
+    /// Adds the event that `read` makes of a blank one, in its place, or everything that is wrong with it. It is given the time and the
+    /// id that the event gets when it has none of its own, if ids are not made up.
+    fn add(
+        &mut self,
+        read: impl FnOnce(&mut Event, Timestamp, Option<&EventId>) -> Result<Vec<FieldError>>,
+    ) -> Result<()> {
+        let outcomes = &mut self.batch.events.outcomes;
+        let id = self.id.map(|id| id(outcomes.len()));
+        outcomes.push(Ok(blank()));
+        let Some(outcome) = outcomes.last_mut() else { return Ok(()) };
+        let Ok(event) = outcome else { return Ok(()) };
+        let mut fields = read(event, self.now, id.as_ref())?;
+        if !fields.is_empty() {
             if self.error_bytes >= MAX_BATCH_ERROR_BYTES {
                 fields.truncate(1);
                 fields.shrink_to_fit();
@@ -355,8 +367,9 @@ impl Reading<'_> {
             let bytes =
                 |field: &FieldError| size_of::<FieldError>() + field.pointer.len() + field.message.len();
             self.error_bytes += fields.iter().map(bytes).sum::<usize>();
+            *outcome = Err(fields);
         }
-        self.batch.events.outcomes.push(outcome);
+        Ok(())
     }
 }
 

@@ -101,7 +101,7 @@ impl Normaliser {
             key.push_normal(&mut self.out);
             let key_end = self.out.len();
             self.out.push(':');
-            let member = Member { key_start, key_end, end: key_end, escaped: key.escaped };
+            let member = Member { key_start, key_end, end: key_end, escaped: key.is_escaped() };
             if ascending && let Some(previous) = self.members[first..].last() {
                 ascending =
                     key_of(&self.out, previous, |left| key_of(&self.out, &member, |right| left < right));
@@ -150,6 +150,5 @@ impl Normaliser {
 /// Hands over the decoded key of a member.
 #[inline]
 fn key_of<T>(out: &str, member: &Member, visit: impl FnOnce(&str) -> T) -> T {
-    let key = RawString::new(&out[member.key_start..member.key_end], member.escaped);
-    if member.escaped { visit(&key.decode()) } else { visit(key.written()) }
+    RawString::new(&out[member.key_start..member.key_end], member.escaped).with(visit)
 }

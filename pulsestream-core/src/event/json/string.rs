@@ -4,18 +4,16 @@ use std::borrow::Cow;
 
 use super::scan::{string_end, string_stop};
 
-/// A string literal, checked.
+/// A string literal, checked. One without an escape is kept with both quotes, any other without the first: the slice alone tells
+/// them apart, and two registers hold it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct RawString<'a> {
-    quoted: &'a str,
-    pub(super) escaped: bool,
-}
+pub(crate) struct RawString<'a>(&'a str);
 
 impl<'a> RawString<'a> {
     /// Wraps a literal with its quotes, and says whether there is an escape in it.
     #[inline]
     pub(super) fn new(quoted: &'a str, escaped: bool) -> Self {
-        Self { quoted, escaped }
+        Self(if escaped { &quoted[1..] } else { quoted })
     }
 
     /// Takes the literal in normal form at the start of `text`, and what follows it.
@@ -27,24 +25,36 @@ impl<'a> RawString<'a> {
             _ => (string_end(text.as_bytes(), stop)?, true),
         };
         let (quoted, rest) = text.split_at_checked(end)?;
-        Some((Self { quoted, escaped }, rest))
+        Some((Self::new(quoted, escaped), rest))
+    }
+
+    #[inline]
+    pub(super) fn is_escaped(self) -> bool {
+        self.0.as_bytes().first() != Some(&b'"')
     }
 
     /// Returns the content as it is written.
     #[inline]
     pub(super) fn written(self) -> &'a str {
-        &self.quoted[1..self.quoted.len() - 1]
+        &self.0[usize::from(!self.is_escaped())..self.0.len() - 1]
+    }
+
+    /// Hands over the text that the literal stands for.
+    // The text of a literal without escapes stays in registers this way, which a `Cow` does not.
+    #[inline]
+    pub(crate) fn with<T>(self, visit: impl FnOnce(&str) -> T) -> T {
+        if self.is_escaped() { visit(&self.unescape()) } else { visit(self.written()) }
     }
 
     /// Returns the text that the literal stands for; allocates only when it holds an escape.
     #[inline]
     pub(crate) fn decode(self) -> Cow<'a, str> {
-        if self.escaped { Cow::Owned(self.unescape()) } else { Cow::Borrowed(self.written()) }
+        if self.is_escaped() { Cow::Owned(self.unescape()) } else { Cow::Borrowed(self.written()) }
     }
 
     #[cold]
     fn unescape(self) -> String {
-        let mut text = String::with_capacity(self.quoted.len());
+        let mut text = String::with_capacity(self.0.len());
         self.pieces(|piece| match piece {
             Piece::Plain(run) => text.push_str(run),
             Piece::Char(char) => text.push(char),
@@ -55,7 +65,7 @@ impl<'a> RawString<'a> {
     /// Appends the literal in normal form, with its quotes.
     #[inline]
     pub(super) fn push_normal(self, out: &mut String) {
-        if self.escaped { self.push_escaped(out) } else { out.push_str(self.quoted) }
+        if self.is_escaped() { self.push_escaped(out) } else { out.push_str(self.0) }
     }
 
     #[cold]

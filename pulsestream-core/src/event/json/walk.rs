@@ -54,9 +54,7 @@ impl<'a> JsonRef<'a> {
     fn member(self, wanted: &str) -> Option<Self> {
         for (key, value) in Members::of(self) {
             // Keys are sorted, so the search ends at the first one beyond.
-            let order =
-                if key.escaped { key.decode().as_ref().cmp(wanted) } else { key.written().cmp(wanted) };
-            match order {
+            match key.with(|key| key.cmp(wanted)) {
                 std::cmp::Ordering::Less => {}
                 std::cmp::Ordering::Equal => return Some(value),
                 std::cmp::Ordering::Greater => return None,
@@ -130,7 +128,7 @@ pub(super) fn leaves<'a>(object: JsonRef<'a>, visit: &mut dyn FnMut(&[&str], Val
 
 fn decode_keys(object: JsonRef<'_>, decoded: &mut Vec<String>) {
     for (key, value) in Members::of(object) {
-        if key.escaped {
+        if key.is_escaped() {
             decoded.push(key.decode().into_owned());
         }
         decode_keys(value, decoded);
@@ -145,7 +143,7 @@ fn walk<'a: 'p, 'p>(
     visit: &mut dyn FnMut(&[&str], ValueRef<'a>),
 ) {
     for (key, value) in Members::of(object) {
-        let key = if key.escaped { decoded.next().map_or("", String::as_str) } else { key.written() };
+        let key = if key.is_escaped() { decoded.next().map_or("", String::as_str) } else { key.written() };
         path.push(key);
         if value.0.starts_with('{') && value.0 != "{}" {
             walk(value, path, decoded, visit);
