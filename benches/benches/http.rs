@@ -6,7 +6,7 @@
 //!   own pace, while another tenant sends one event at a time.
 //!
 //! The store called directly starts where a caller of the library does: it makes each event, with its id and its time, from one that was
-//! parsed before. So the batches over HTTP pay for reading JSON, checking, limits and the answer, and it does not.
+//! parsed before, of the same bodies. So the batches over HTTP pay for reading JSON, checking, limits and the answer, and it does not.
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout, reason = "a bench, not a library")]
 #![allow(clippy::disallowed_methods, reason = "a bench reads the clock")]
 #![allow(
@@ -30,11 +30,12 @@ use pulsestream::{PulseStream, Unlimited};
 use pulsestream_axum::{ApiConfig, serve};
 use pulsestream_core::auth::{EnsureAdmin, EnsuredAdmin, RegisterTenant};
 use pulsestream_core::env::Env;
-use pulsestream_core::event::Event;
+use pulsestream_core::event::{BatchForm, Event};
 use pulsestream_core::id::{EventId, TenantId};
 use pulsestream_core::ports::auth::Origin;
 use pulsestream_core::ports::event_store::{AppendOptions, EventStore};
 use pulsestream_core::settings::HttpSettings;
+use pulsestream_core::testkit::Random;
 use pulsestream_embedded::{EmbeddedConfig, EmbeddedStore};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -45,21 +46,38 @@ use tokio::sync::Semaphore;
 const SINGLE: &str = "/api/v1/ingestion/events";
 const BATCH: &str = "/api/v1/ingestion/events/batch";
 const BATCH_EVENTS: usize = 1_000;
+/// How many batches take turns, each with other events.
+const BATCH_BODIES: usize = 16;
 const CONNECTIONS: usize = 64;
 const BATCH_CONNECTIONS: usize = 8;
 
-fn event() -> Value {
+/// One of the events: they have the same fields, and each its own values.
+fn event(random: &Random) -> Value {
+    let (user, order) = (random.skewed(5_000), random.below(1_000_000));
+    let milliseconds = (182.5 * (0.6 * random.normal()).exp() * 1_000.0).round() / 1_000.0;
     json!({
         "event_type": "api_call", "title": "POST /checkout", "severity": "error", "message": "the payment was refused",
         "source": {"service": "shop", "endpoint": "/checkout", "method": "POST", "version": "1.4.2", "environment": "production"},
-        "context": {"user_id": "u-4711", "session_id": "s-81b2", "request_id": "r-9d2f", "tags": {"plan": "free", "country": "DE"}},
-        "metrics": {"response_time_ms": 182.5, "status_code": 502, "request_size_bytes": 812, "response_size_bytes": 94},
-        "payload": {"order": 4711, "amount": 129.9, "currency": "EUR", "items": [{"sku": "A-1", "count": 2}, {"sku": "B-7", "count": 1}]},
+        "context": {
+            "user_id": format!("u-{user}"), "session_id": format!("s-{user:x}-{}", random.below(6)),
+            "request_id": format!("r-{:08x}", random.below(1 << 32)),
+            "tags": {"plan": random.pick(&["free", "team", "pro"]), "country": random.pick(&["DE", "FR", "US", "IN"])},
+        },
+        "metrics": {
+            "response_time_ms": milliseconds, "status_code": random.pick(&[500, 502, 503]),
+            "request_size_bytes": 200 + random.below(1_800), "response_size_bytes": 40 + random.below(100),
+        },
+        "payload": {
+            "order": order, "amount": f64::from(random.skewed(90_000) as u32) / 100.0, "currency": "EUR",
+            "items": [{"sku": format!("A-{}", random.skewed(900)), "count": 2}, {"sku": format!("B-{}", random.skewed(900)), "count": 1}],
+        },
     })
 }
 
-fn batch() -> Value {
-    json!({"events": vec![event(); BATCH_EVENTS]})
+/// Bodies of so many events.
+fn batches(count: usize, events: usize) -> Vec<Value> {
+    let random = Random::new(1);
+    (0..count).map(|_| json!({"events": (0..events).map(|_| event(&random)).collect::<Vec<_>>()})).collect()
 }
 
 /// One core for a server.
@@ -115,7 +133,7 @@ fn wrk(
     address: SocketAddr,
     path: &str,
     key: &str,
-    body: &Value,
+    bodies: &[Value],
     connections: usize,
     seconds: u64,
 ) -> Measured {
@@ -123,7 +141,12 @@ fn wrk(
     writeln!(script, "wrk.method = 'POST'").unwrap();
     writeln!(script, "wrk.headers['content-type'] = 'application/json'").unwrap();
     writeln!(script, "wrk.headers['x-api-key'] = '{key}'").unwrap();
-    writeln!(script, "wrk.body = [=[{body}]=]").unwrap();
+    writeln!(script, "local bodies, requests, turn = {{}}, {{}}, 0").unwrap();
+    for body in bodies {
+        writeln!(script, "bodies[#bodies + 1] = [=[{body}]=]").unwrap();
+    }
+    writeln!(script, "init = function() for i, body in ipairs(bodies) do requests[i] = wrk.format(nil, nil, nil, body) end end").unwrap();
+    writeln!(script, "request = function() turn = turn % #requests + 1; return requests[turn] end").unwrap();
     let output = Command::new("wrk")
         .args([
             "-t1",
@@ -154,8 +177,8 @@ fn show(name: &str, measured: &Measured, events: usize) {
     println!("{name:<44} {rate:>10.0} events/s   p50 {:>8}   p99 {:>8}", measured.p50, measured.p99);
 }
 
-/// Appends batches to a store from as many tasks as `wrk` has connections; returns events per second.
-fn direct(seconds: u64) -> f64 {
+/// Appends the events of these bodies to a store from as many tasks as `wrk` has connections; returns events per second.
+fn direct(bodies: &[Value], seconds: u64) -> f64 {
     let folder = tempfile::tempdir().unwrap();
     let store =
         Arc::new(EmbeddedStore::open(folder.path(), EmbeddedConfig::default(), Env::system()).unwrap());
@@ -165,15 +188,21 @@ fn direct(seconds: u64) -> f64 {
         pulsestream_core::settings::IngestSettings::default().rules(pulsestream_core::event::Dialect::V1),
         BATCH_EVENTS,
     );
-    let template: Event = parser.event(event().to_string().as_bytes()).unwrap();
+    let mut events_of = |body: &Value| -> Vec<Event> {
+        let batch = parser.batch(body.to_string().as_bytes(), BatchForm::Envelope).unwrap();
+        batch.events.into_iter().map(Result::unwrap).collect()
+    };
+    let templates: Arc<[Vec<Event>]> = bodies.iter().map(&mut events_of).collect();
     let runtime = one_core();
     let (stored, started) = (Arc::new(AtomicU64::new(0)), Instant::now());
-    let tasks = (0..BATCH_CONNECTIONS).map(|_| {
-        let (store, env, template, stored) = (store.clone(), env.clone(), template.clone(), stored.clone());
+    let tasks = (0..BATCH_CONNECTIONS).map(|task| {
+        let (store, env, templates, stored) = (store.clone(), env.clone(), templates.clone(), stored.clone());
         runtime.spawn(async move {
+            let mut turns = (0..templates.len()).cycle().skip(task);
             while started.elapsed() < Duration::from_secs(seconds) {
-                let ids = env.uuids_v7(BATCH_EVENTS).unwrap().into_iter().map(EventId::from_u128);
-                let events = ids.map(|id| {
+                let templates = &templates[turns.next().unwrap()];
+                let ids = env.uuids_v7(templates.len()).unwrap().into_iter().map(EventId::from_u128);
+                let events = ids.zip(templates).map(|(id, template)| {
                     let now = env.now();
                     Event { id, timestamp: now, received_at: now, ..template.clone() }
                 });
@@ -193,10 +222,10 @@ fn direct(seconds: u64) -> f64 {
 }
 
 fn rates(seconds: u64) {
-    let (single, many) = (event(), batch());
+    let (single, many) = (vec![event(&Random::new(1))], batches(BATCH_BODIES, BATCH_EVENTS));
     println!(
-        "an event has {} bytes of JSON, a batch {BATCH_EVENTS} events; {seconds} s each",
-        single.to_string().len()
+        "an event has about {} bytes of JSON, a batch {BATCH_EVENTS} events; {seconds} s each",
+        many[0].to_string().len() / BATCH_EVENTS
     );
     let plain = one_core();
     let address = listen(&plain, bare());
@@ -215,7 +244,7 @@ fn rates(seconds: u64) {
     show("batch, durable", &served_batch, BATCH_EVENTS);
     runtime.block_on(ps.close()).unwrap();
     drop(runtime);
-    let direct = direct(seconds);
+    let direct = direct(&many, seconds);
     println!("{:<44} {direct:>10.0} events/s", "batch, durable, the store called directly");
     let batch_events = served_batch.per_second * BATCH_EVENTS as f64;
     println!("single: {:.2} of the bare handler", served_single.per_second / bare_single.per_second);
@@ -357,22 +386,22 @@ async fn another_tenant(ps: &PulseStream) -> String {
 fn overload(seconds: u64) {
     const EVENTS: usize = 50;
     const SENDERS: usize = 2_048;
-    let body = json!({"events": vec![event(); EVENTS]});
+    let bodies = batches(1, EVENTS);
     let folder = tempfile::tempdir().unwrap();
     let runtime = one_core();
     // A small cache is full soon: what grows after that is no cache.
     let config = EmbeddedConfig { cache_bytes: 32 << 20, ..EmbeddedConfig::default() };
     let (ps, app, key) = runtime.block_on(pulsestream(folder.path(), config));
     let address = listen(&runtime, app);
-    let capacity = wrk(address, BATCH, &key, &body, CONNECTIONS, 5).per_second;
+    let capacity = wrk(address, BATCH, &key, &bodies, CONNECTIONS, 5).per_second;
     let quiet_key = runtime.block_on(another_tenant(&ps));
     let before = ps.ingest().counts().stored;
     let rate = 5.0 * capacity;
     println!(
         "{capacity:.0} batches of {EVENTS} events per second are what it can do; now {rate:.0} arrive, for {seconds} s"
     );
-    let request = request_bytes(address, BATCH, &key, &body);
-    let quiet_request = request_bytes(address, SINGLE, &quiet_key, &event());
+    let request = request_bytes(address, BATCH, &key, &bodies[0]);
+    let quiet_request = request_bytes(address, SINGLE, &quiet_key, &event(&Random::new(2)));
     let (due, answers) = (Arc::new(Semaphore::new(0)), Arc::new(Answers::default()));
     let quiet = Arc::new(Answers::default());
     let mut late = 0_u64;

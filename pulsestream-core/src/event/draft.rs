@@ -221,10 +221,18 @@ impl Reading<'_> {
             Field::RequestSizeBytes => self.event.metrics.request_size_bytes = self.whole_number(reader)?,
             Field::ResponseSizeBytes => self.event.metrics.response_size_bytes = self.whole_number(reader)?,
             Field::CacheHit => self.event.metrics.cache_hit = self.boolean(reader)?,
-            Field::ErrorCode => text(reader, self.normaliser, &mut self.event.error.get_or_insert_default().code)?,
-            Field::ErrorMessage => text(reader, self.normaliser, &mut self.event.error.get_or_insert_default().message)?,
-            Field::ErrorType => text(reader, self.normaliser, &mut self.event.error.get_or_insert_default().error_type)?,
-            Field::StackTrace => text(reader, self.normaliser, &mut self.event.error.get_or_insert_default().stack_trace)?,
+            Field::ErrorCode => {
+                text(reader, self.normaliser, &mut self.event.error.get_or_insert_default().code)?
+            }
+            Field::ErrorMessage => {
+                text(reader, self.normaliser, &mut self.event.error.get_or_insert_default().message)?
+            }
+            Field::ErrorType => {
+                text(reader, self.normaliser, &mut self.event.error.get_or_insert_default().error_type)?
+            }
+            Field::StackTrace => {
+                text(reader, self.normaliser, &mut self.event.error.get_or_insert_default().stack_trace)?
+            }
         }
         Ok(())
     }
