@@ -73,7 +73,7 @@ impl Rules {
     /// # Errors
     /// `NotFound` for an unknown rule.
     pub async fn delete(&self, id: RuleId) -> Result<()> {
-        self.pulsestream.alerting().delete_rule(self.tenant, id).await
+        self.pulsestream.alerting().delete_rule(self.tenant, id, None).await
     }
 
     /// Replays stored events through the engine: what would this rule have done?

@@ -2,6 +2,7 @@
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use pulsestream_core::{Error, ErrorKind};
 use serde::Serialize;
 
 use crate::failure::{Answer, Failure};
@@ -15,9 +16,50 @@ pub(super) fn versioned(status: StatusCode, version: u64, body: &impl Serialize)
     response
 }
 
+/// How often a change is begun again that others were faster than.
+const MAX_TRIES: usize = 8;
+
+/// A change of something with a version. It is made to the version that was read, which the store compares in the same step;
+/// when somebody else was faster it begins again with what they left, if `If-Match` allows that version.
+#[derive(Debug)]
+pub(super) struct Change<'h> {
+    headers: &'h HeaderMap,
+    tries: usize,
+    /// What the store refused, and for which version.
+    refused: Option<(u64, Error)>,
+}
+
+impl<'h> Change<'h> {
+    /// Begins a change.
+    pub(super) fn of(headers: &'h HeaderMap) -> Self {
+        Self { headers, tries: 0, refused: None }
+    }
+
+    /// Returns the version to change, which was just read.
+    pub(super) fn version(&mut self, version: u64) -> Answer<u64> {
+        if let Some((before, error)) = self.refused.take()
+            && (before == version || self.tries == MAX_TRIES)
+        {
+            return Err(error.into());
+        }
+        require_match(self.headers, version)?;
+        self.tries += 1;
+        Ok(version)
+    }
+
+    /// Takes the store's refusal to change a version: whether it is final shows when the thing is read again.
+    pub(super) fn refused(&mut self, version: u64, error: Error) -> Answer<()> {
+        if error.kind() != ErrorKind::Conflict {
+            return Err(error.into());
+        }
+        self.refused = Some((version, error));
+        Ok(())
+    }
+}
+
 /// Refuses a change when `If-Match` names other versions than the stored one. Without the header the change is made to whatever
 /// is stored.
-pub(super) fn require_match(headers: &HeaderMap, version: u64) -> Answer<()> {
+fn require_match(headers: &HeaderMap, version: u64) -> Answer<()> {
     let mut tags = headers.get_all(header::IF_MATCH).iter().peekable();
     if tags.peek().is_none() {
         return Ok(());

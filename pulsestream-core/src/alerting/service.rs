@@ -183,7 +183,7 @@ impl AlertingService {
         version: Option<u64>,
     ) -> Result<Rule> {
         let mut rule = self.rule(tenant, id).await?;
-        if rule.is_active == is_active {
+        if rule.is_active == is_active && version.is_none_or(|version| version == rule.version) {
             return Ok(rule);
         }
         let version = version.unwrap_or(rule.version);
@@ -192,11 +192,12 @@ impl AlertingService {
         self.alerts.put_rule(tenant, rule, PutMode::Replace { version }, &self.author()).await
     }
 
-    /// Deletes a rule; its open alerts are resolved, its past ones stay.
+    /// Deletes a rule; its open alerts are resolved, its past ones stay. `version` is the one that was read, `None` deletes
+    /// whatever is there.
     ///
     /// # Errors
-    /// `NotFound` for an unknown rule; `Conflict` while a composite rule names it.
-    pub async fn delete_rule(&self, tenant: TenantId, id: RuleId) -> Result<()> {
+    /// `NotFound` for an unknown rule; `Conflict` while a composite rule names it, or when it changed since it was read.
+    pub async fn delete_rule(&self, tenant: TenantId, id: RuleId, version: Option<u64>) -> Result<()> {
         for rule in self.all_rules(tenant).await? {
             let mut is_named = false;
             if let RuleKind::Composite { expression } = &rule.kind {
@@ -211,7 +212,8 @@ impl AlertingService {
                 .with_context("composite", rule.id));
             }
         }
-        if self.alerts.delete_rule(tenant, id, &self.author()).await? { Ok(()) } else { Err(no_rule(id)) }
+        let was_there = self.alerts.delete_rule(tenant, id, version, &self.author()).await?;
+        if was_there { Ok(()) } else { Err(no_rule(id)) }
     }
 
     /// Returns a rule.
@@ -305,11 +307,11 @@ impl AlertingService {
         self.alerts.put_channel(tenant, channel, put_mode(version), &self.author()).await
     }
 
-    /// Deletes a channel.
+    /// Deletes a channel; `version` is the one that was read, `None` deletes whatever is there.
     ///
     /// # Errors
-    /// `NotFound` for an unknown channel; `Conflict` while a rule names it.
-    pub async fn delete_channel(&self, tenant: TenantId, id: ChannelId) -> Result<()> {
+    /// `NotFound` for an unknown channel; `Conflict` while a rule names it, or when it changed since it was read.
+    pub async fn delete_channel(&self, tenant: TenantId, id: ChannelId, version: Option<u64>) -> Result<()> {
         let missing = || {
             Error::new(ErrorKind::NotFound, "channels.delete", "no such channel").with_context("channel", id)
         };
@@ -320,7 +322,8 @@ impl AlertingService {
                     .with_context("rule", rule.id));
             }
         }
-        if self.alerts.delete_channel(tenant, id, &self.author()).await? { Ok(()) } else { Err(missing()) }
+        let was_there = self.alerts.delete_channel(tenant, id, version, &self.author()).await?;
+        if was_there { Ok(()) } else { Err(missing()) }
     }
 
     /// Stores a silence; `version` is the one that was read, `None` for a new one.
@@ -366,12 +369,12 @@ impl AlertingService {
         self.alerts.put_silence(tenant, silence, PutMode::Replace { version }, &self.author()).await
     }
 
-    /// Deletes a silence.
+    /// Deletes a silence; `version` is the one that was read, `None` deletes whatever is there.
     ///
     /// # Errors
-    /// `NotFound` for an unknown silence.
-    pub async fn delete_silence(&self, tenant: TenantId, id: SilenceId) -> Result<()> {
-        if self.alerts.delete_silence(tenant, id, &self.author()).await? {
+    /// `NotFound` for an unknown silence; `Conflict` when it changed since it was read.
+    pub async fn delete_silence(&self, tenant: TenantId, id: SilenceId, version: Option<u64>) -> Result<()> {
+        if self.alerts.delete_silence(tenant, id, version, &self.author()).await? {
             return Ok(());
         }
         Err(Error::new(ErrorKind::NotFound, "silences.delete", "no such silence").with_context("silence", id))

@@ -120,6 +120,7 @@ pub(super) async fn delete<T: Versioned>(
     turns: &Turns,
     tenant: TenantId,
     key: Vec<u8>,
+    expected: Option<u64>,
     author: &Author,
 ) -> Result<bool> {
     let mut attempts = Attempts::in_turn(T::OPERATION, turns);
@@ -127,6 +128,9 @@ pub(super) async fn delete<T: Versioned>(
         attempts.next().await?;
         let mut transaction = Transaction::new(store);
         let Some(present) = transaction.get::<T>(&key, T::WHAT).await? else { return Ok(false) };
+        if let Some(version) = expected {
+            check_mode::<T>(PutMode::Replace { version }, present.version())?;
+        }
         transaction.delete(key.clone());
         if let Some((name_key, _)) = present.name_key(tenant) {
             transaction.delete(name_key);

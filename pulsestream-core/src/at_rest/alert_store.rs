@@ -112,8 +112,15 @@ impl AlertStore for KeyValueAlertStore {
         documents::put(&*self.store, &self.turns, tenant, rule, mode, author).await
     }
 
-    async fn delete_rule(&self, tenant: TenantId, id: RuleId, author: &Author) -> Result<bool> {
-        documents::delete::<Rule>(&*self.store, &self.turns, tenant, keys::rule(tenant, id), author).await
+    async fn delete_rule(
+        &self,
+        tenant: TenantId,
+        id: RuleId,
+        expected: Option<u64>,
+        author: &Author,
+    ) -> Result<bool> {
+        let key = keys::rule(tenant, id);
+        documents::delete::<Rule>(&*self.store, &self.turns, tenant, key, expected, author).await
     }
 
     async fn rule_activity(&self, tenant: TenantId, rules: &[RuleId]) -> Result<Vec<RuleActivity>> {
@@ -288,9 +295,15 @@ impl AlertStore for KeyValueAlertStore {
         documents::put(&*self.store, &self.turns, tenant, channel, mode, author).await
     }
 
-    async fn delete_channel(&self, tenant: TenantId, id: ChannelId, author: &Author) -> Result<bool> {
-        documents::delete::<Channel>(&*self.store, &self.turns, tenant, keys::channel(tenant, id), author)
-            .await
+    async fn delete_channel(
+        &self,
+        tenant: TenantId,
+        id: ChannelId,
+        expected: Option<u64>,
+        author: &Author,
+    ) -> Result<bool> {
+        let key = keys::channel(tenant, id);
+        documents::delete::<Channel>(&*self.store, &self.turns, tenant, key, expected, author).await
     }
 
     async fn silences(&self, tenant: TenantId, active_at: Option<Timestamp>) -> Result<Vec<Silence>> {
@@ -314,9 +327,15 @@ impl AlertStore for KeyValueAlertStore {
         documents::put(&*self.store, &self.turns, tenant, silence, mode, author).await
     }
 
-    async fn delete_silence(&self, tenant: TenantId, id: SilenceId, author: &Author) -> Result<bool> {
-        documents::delete::<Silence>(&*self.store, &self.turns, tenant, keys::silence(tenant, id), author)
-            .await
+    async fn delete_silence(
+        &self,
+        tenant: TenantId,
+        id: SilenceId,
+        expected: Option<u64>,
+        author: &Author,
+    ) -> Result<bool> {
+        let key = keys::silence(tenant, id);
+        documents::delete::<Silence>(&*self.store, &self.turns, tenant, key, expected, author).await
     }
 
     async fn routing(&self, tenant: TenantId) -> Result<Routing> {

@@ -265,8 +265,18 @@ pub trait AlertStore: fmt::Debug + Send + Sync + 'static {
     /// - Another tenant's rules neither appear nor clash (`rules_are_isolated`).
     async fn put_rule(&self, tenant: TenantId, rule: Rule, mode: PutMode, author: &Author) -> Result<Rule>;
 
-    /// Deletes a rule and returns whether it was there; its alerts stay.
-    async fn delete_rule(&self, tenant: TenantId, id: RuleId, author: &Author) -> Result<bool>;
+    /// Deletes a rule and returns whether it was there; its alerts stay. With `expected` only that version is deleted.
+    ///
+    /// # Contract
+    /// - A version other than `expected` fails with `Conflict` and stays, also when it was put at the same moment
+    ///   (`deletes_conflict_on_version`).
+    async fn delete_rule(
+        &self,
+        tenant: TenantId,
+        id: RuleId,
+        expected: Option<u64>,
+        author: &Author,
+    ) -> Result<bool>;
 
     /// Returns what rules have done so far, in the order of `rules`.
     async fn rule_activity(&self, tenant: TenantId, rules: &[RuleId]) -> Result<Vec<RuleActivity>>;
@@ -331,8 +341,14 @@ pub trait AlertStore: fmt::Debug + Send + Sync + 'static {
         author: &Author,
     ) -> Result<Channel>;
 
-    /// Deletes a channel and returns whether it was there.
-    async fn delete_channel(&self, tenant: TenantId, id: ChannelId, author: &Author) -> Result<bool>;
+    /// Deletes a channel and returns whether it was there; fails as [`Self::delete_rule`] does.
+    async fn delete_channel(
+        &self,
+        tenant: TenantId,
+        id: ChannelId,
+        expected: Option<u64>,
+        author: &Author,
+    ) -> Result<bool>;
 
     /// Returns the silences that have not ended at `active_at`, or all, by their start, ties by id.
     async fn silences(&self, tenant: TenantId, active_at: Option<Timestamp>) -> Result<Vec<Silence>>;
@@ -349,8 +365,14 @@ pub trait AlertStore: fmt::Debug + Send + Sync + 'static {
         author: &Author,
     ) -> Result<Silence>;
 
-    /// Deletes a silence and returns whether it was there.
-    async fn delete_silence(&self, tenant: TenantId, id: SilenceId, author: &Author) -> Result<bool>;
+    /// Deletes a silence and returns whether it was there; fails as [`Self::delete_rule`] does.
+    async fn delete_silence(
+        &self,
+        tenant: TenantId,
+        id: SilenceId,
+        expected: Option<u64>,
+        author: &Author,
+    ) -> Result<bool>;
 
     /// Returns routes, inhibitions and mute schedules; the default, version 0, when none were put.
     async fn routing(&self, tenant: TenantId) -> Result<Routing>;

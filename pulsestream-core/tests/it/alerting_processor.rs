@@ -369,7 +369,7 @@ async fn people_resolve_and_rules_go() {
     assert_eq!(states.len(), 2, "the breach goes on and opens no new episode");
     // The rule is deleted while nobody works.
     drop(processor);
-    world.alerts.delete_rule(world.tenant, rule.id, &Author::server(world.env.now())).await.unwrap();
+    world.alerts.delete_rule(world.tenant, rule.id, None, &Author::server(world.env.now())).await.unwrap();
     let mut processor = world.processor("a");
     world.pass(&mut processor, 2).await;
     assert!(world.all_alerts().await.iter().all(|alert| alert.state == AlertState::Resolved));

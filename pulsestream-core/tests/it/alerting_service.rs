@@ -118,7 +118,7 @@ async fn rules_are_checked_versioned_and_counted() {
     first.channels = vec![ChannelRef::new("ops")];
     let first = service.create_rule(TENANT, first).await.unwrap();
     assert_eq!((first.version, first.created_at), (1, START));
-    let busy = service.delete_channel(TENANT, ChannelId::from_u128(1)).await.unwrap_err();
+    let busy = service.delete_channel(TENANT, ChannelId::from_u128(1), None).await.unwrap_err();
     assert_eq!(busy.kind(), ErrorKind::Conflict);
 
     world.clock.advance(Duration::from_secs(9));
@@ -139,10 +139,10 @@ async fn rules_are_checked_versioned_and_counted() {
     let composite = service.create_rule(TENANT, composite).await.unwrap();
     let third = service.create_rule(TENANT, rule(&service, "third", "count > 1 over 1m")).await;
     assert_eq!(third.unwrap_err().kind(), ErrorKind::Conflict);
-    assert_eq!(service.delete_rule(TENANT, first.id).await.unwrap_err().kind(), ErrorKind::Conflict);
-    service.delete_rule(TENANT, composite.id).await.unwrap();
-    service.delete_rule(TENANT, first.id).await.unwrap();
-    assert_eq!(service.delete_rule(TENANT, first.id).await.unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(service.delete_rule(TENANT, first.id, None).await.unwrap_err().kind(), ErrorKind::Conflict);
+    service.delete_rule(TENANT, composite.id, None).await.unwrap();
+    service.delete_rule(TENANT, first.id, None).await.unwrap();
+    assert_eq!(service.delete_rule(TENANT, first.id, None).await.unwrap_err().kind(), ErrorKind::NotFound);
     assert_eq!(service.stats(TENANT).await.unwrap().total_rules, 0);
 }
 
@@ -152,7 +152,7 @@ async fn changes_name_who_made_them() {
     let ann = world.service.acting_as("user:ann");
     let made = ann.create_rule(TENANT, rule(&ann, "many", "count > 3 over 1m")).await.unwrap();
     world.service.acting_as("user:bob").set_rule_active(TENANT, made.id, false, None).await.unwrap();
-    world.service.delete_rule(TENANT, made.id).await.unwrap();
+    world.service.delete_rule(TENANT, made.id, None).await.unwrap();
     let page = ann.changes(TENANT, &ConfigChangeQuery::default()).await.unwrap();
     let told: Vec<_> = page
         .changes

@@ -221,6 +221,7 @@ pub(super) async fn delete<D: Document>(
     database: &Arc<Database>,
     tenant: TenantId,
     id: u128,
+    expected: Option<u64>,
     author: &Author,
 ) -> Result<bool> {
     let (schema, author) = (database.schema().to_owned(), author.clone());
@@ -236,6 +237,10 @@ pub(super) async fn delete<D: Document>(
                 let rows = bound(Arc::from(sql), &key::<D>(tenant, id)).fetch_all(&mut *connection).await?;
                 let Some(row) = rows.first() else { return Ok(false) };
                 let gone: D = decode(Columns::new(row).jsonb()?, D::WHAT)?;
+                // A refusal rolls the deletion back.
+                if let Some(version) = expected {
+                    check_mode::<D>(PutMode::Replace { version }, gone.version())?;
+                }
                 changes::log(connection, &schema, tenant, revision, &author, Some(&gone), None).await?;
                 Ok(true)
             })

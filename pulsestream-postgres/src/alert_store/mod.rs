@@ -102,8 +102,14 @@ impl AlertStore for PostgresAlertStore {
         documents::put(&self.database, tenant, rule, mode, author).await
     }
 
-    async fn delete_rule(&self, tenant: TenantId, id: RuleId, author: &Author) -> Result<bool> {
-        documents::delete::<Rule>(&self.database, tenant, id.as_u128(), author).await
+    async fn delete_rule(
+        &self,
+        tenant: TenantId,
+        id: RuleId,
+        expected: Option<u64>,
+        author: &Author,
+    ) -> Result<bool> {
+        documents::delete::<Rule>(&self.database, tenant, id.as_u128(), expected, author).await
     }
 
     async fn rule_activity(&self, tenant: TenantId, rules: &[RuleId]) -> Result<Vec<RuleActivity>> {
@@ -258,8 +264,14 @@ impl AlertStore for PostgresAlertStore {
         documents::put(&self.database, tenant, channel, mode, author).await
     }
 
-    async fn delete_channel(&self, tenant: TenantId, id: ChannelId, author: &Author) -> Result<bool> {
-        documents::delete::<Channel>(&self.database, tenant, id.as_u128(), author).await
+    async fn delete_channel(
+        &self,
+        tenant: TenantId,
+        id: ChannelId,
+        expected: Option<u64>,
+        author: &Author,
+    ) -> Result<bool> {
+        documents::delete::<Channel>(&self.database, tenant, id.as_u128(), expected, author).await
     }
 
     async fn silences(&self, tenant: TenantId, active_at: Option<Timestamp>) -> Result<Vec<Silence>> {
@@ -283,8 +295,14 @@ impl AlertStore for PostgresAlertStore {
         documents::put(&self.database, tenant, silence, mode, author).await
     }
 
-    async fn delete_silence(&self, tenant: TenantId, id: SilenceId, author: &Author) -> Result<bool> {
-        documents::delete::<Silence>(&self.database, tenant, id.as_u128(), author).await
+    async fn delete_silence(
+        &self,
+        tenant: TenantId,
+        id: SilenceId,
+        expected: Option<u64>,
+        author: &Author,
+    ) -> Result<bool> {
+        documents::delete::<Silence>(&self.database, tenant, id.as_u128(), expected, author).await
     }
 
     async fn routing(&self, tenant: TenantId) -> Result<Routing> {

@@ -220,7 +220,8 @@ impl Pair {
             }
             2 => {
                 let id = rule(choices).id;
-                both!(stores, |store| store.delete_rule(tenant, id, &author));
+                let expected = Some(choices.below(4)).filter(|version| *version > 0);
+                both!(stores, |store| store.delete_rule(tenant, id, expected, &author));
             }
             3 => {
                 let id = ChannelId::from_u128(u128::from(choices.below(3) + 1));
@@ -231,7 +232,8 @@ impl Pair {
             }
             4 => {
                 let id = ChannelId::from_u128(u128::from(choices.below(3) + 1));
-                both!(stores, |store| store.delete_channel(tenant, id, &author));
+                let expected = Some(choices.below(4)).filter(|version| *version > 0);
+                both!(stores, |store| store.delete_channel(tenant, id, expected, &author));
             }
             5 => {
                 let start = choices.below(100);
@@ -251,7 +253,8 @@ impl Pair {
             }
             6 => {
                 let id = SilenceId::from_u128(u128::from(choices.below(3) + 1));
-                both!(stores, |store| store.delete_silence(tenant, id, &author));
+                let expected = Some(choices.below(4)).filter(|version| *version > 0);
+                both!(stores, |store| store.delete_silence(tenant, id, expected, &author));
             }
             _ => {
                 let routing = Routing { updated_at: at(choices.below(9)), ..Routing::default() };

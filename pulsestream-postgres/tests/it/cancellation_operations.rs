@@ -121,9 +121,9 @@ async fn alerting(postgres: &Postgres, tenant: TenantId) {
         alerts.record_timeline(tenant, vec![entry.clone()]),
         alerts.timeline(tenant, alert),
         alerts.prune_alerts(tenant, at(100), 10),
-        alerts.delete_rule(tenant, RuleId::from_u128(1), &author),
-        alerts.delete_channel(tenant, ChannelId::from_u128(1), &author),
-        alerts.delete_silence(tenant, SilenceId::from_u128(1), &author),
+        alerts.delete_rule(tenant, RuleId::from_u128(1), None, &author),
+        alerts.delete_channel(tenant, ChannelId::from_u128(1), None, &author),
+        alerts.delete_silence(tenant, SilenceId::from_u128(1), None, &author),
         alerts.prune_changes(tenant, at(100), 10),
         alerts.erase(tenant),
     ];

@@ -176,9 +176,9 @@ fn alerting_of_others_stays_hidden_and_whole() {
         assert!(alerting_seen(&leaky, ours).await >= 14, "the operator is in force");
 
         let (alerts, outbox, author) = (mutant.alert_store(), mutant.outbox(), Author::server(at(1)));
-        assert!(!alerts.delete_rule(ours, RuleId::from_u128(1), &author).await.unwrap());
-        assert!(!alerts.delete_channel(ours, ChannelId::from_u128(1), &author).await.unwrap());
-        assert!(!alerts.delete_silence(ours, SilenceId::from_u128(1), &author).await.unwrap());
+        assert!(!alerts.delete_rule(ours, RuleId::from_u128(1), None, &author).await.unwrap());
+        assert!(!alerts.delete_channel(ours, ChannelId::from_u128(1), None, &author).await.unwrap());
+        assert!(!alerts.delete_silence(ours, SilenceId::from_u128(1), None, &author).await.unwrap());
         let action = AlertAction::Comment { actor: "ours".into(), note: "ours".into() };
         let refused = alerts.act_on_alert(ours, AlertId::from_u128(1), &action, at(3)).await;
         assert_eq!(refused.map(|alert: Alert| alert.id).unwrap_err().kind(), ErrorKind::NotFound);

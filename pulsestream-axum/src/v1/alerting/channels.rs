@@ -132,7 +132,7 @@ pub(super) async fn drop_unused(app: &App, caller: &Caller, rule: RuleId, kept: 
     let prefix = own_name(rule, "");
     for channel in app.ps.alert_store().channels(tenant).await? {
         if channel.name.starts_with(&prefix) && !kept.iter().any(|reference| channel.is_called(reference)) {
-            app.alerting(caller).delete_channel(tenant, channel.id).await?;
+            app.alerting(caller).delete_channel(tenant, channel.id, None).await?;
         }
     }
     Ok(())

@@ -257,7 +257,7 @@ pub(super) async fn delete(
     params: Params,
 ) -> Answer<axum::Json<RuleDone>> {
     let id = stored(&app, caller.tenant(), &params).await?.id;
-    rules_of(&app, &caller).delete_rule(caller.tenant(), id).await?;
+    rules_of(&app, &caller).delete_rule(caller.tenant(), id, None).await?;
     channels::drop_unused(&app, &caller, id, &[]).await?;
     Ok(axum::Json(RuleDone { success: true, message: "the rule is deleted", rule_id: id }))
 }

@@ -16,13 +16,13 @@ use crate::access::Caller;
 use crate::app::App;
 use crate::failure::{Answer, Failure};
 use crate::input::{Json, Params};
-use crate::v2::etag::{require_match, versioned};
+use crate::v2::etag::{Change, versioned};
 
 /// Stands for a secret that is stored.
 const MASK: &str = "***";
 
 /// A place where notifications go.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"name": "log", "config": {"type": "log"}}))]
 pub(super) struct ChannelIn {
@@ -89,11 +89,16 @@ pub(super) async fn replace(
     params: Params,
     Json(body): Json<ChannelIn>,
 ) -> Answer<Response> {
-    let old = stored(&app, caller.tenant(), &params).await?;
-    require_match(&headers, old.version)?;
-    let channel = body.into_channel(old.id, Some(&old))?;
-    let channel = app.alerting(&caller).put_channel(caller.tenant(), channel, Some(old.version)).await?;
-    Ok(versioned(StatusCode::OK, channel.version, &channel.masked()))
+    let mut change = Change::of(&headers);
+    loop {
+        let old = stored(&app, caller.tenant(), &params).await?;
+        let version = change.version(old.version)?;
+        let channel = body.clone().into_channel(old.id, Some(&old))?;
+        match app.alerting(&caller).put_channel(caller.tenant(), channel, Some(version)).await {
+            Ok(channel) => return Ok(versioned(StatusCode::OK, channel.version, &channel.masked())),
+            Err(error) => change.refused(version, error)?,
+        }
+    }
 }
 
 pub(super) async fn delete(
@@ -102,10 +107,15 @@ pub(super) async fn delete(
     headers: HeaderMap,
     params: Params,
 ) -> Answer<StatusCode> {
-    let channel = stored(&app, caller.tenant(), &params).await?;
-    require_match(&headers, channel.version)?;
-    app.alerting(&caller).delete_channel(caller.tenant(), channel.id).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let mut change = Change::of(&headers);
+    loop {
+        let channel = stored(&app, caller.tenant(), &params).await?;
+        let version = change.version(channel.version)?;
+        match app.alerting(&caller).delete_channel(caller.tenant(), channel.id, Some(version)).await {
+            Ok(()) => return Ok(StatusCode::NO_CONTENT),
+            Err(error) => change.refused(version, error)?,
+        }
+    }
 }
 
 pub(super) async fn test(

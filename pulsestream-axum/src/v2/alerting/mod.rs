@@ -66,7 +66,7 @@ fn rule_routes(routes: &mut Routes) {
         .delete("/api/v2/rules/{rule_id}", WRITE, rules::delete)
         .does("Deletes a rule; its alerts stay.")
         .gives_nothing(204)
-        .fails(&[412]);
+        .fails(&[409, 412]);
     routes
         .post("/api/v2/rules/{rule_id}/enable", WRITE, rules::enable)
         .does("Switches a rule on.")
@@ -141,7 +141,7 @@ fn silence_routes(routes: &mut Routes) {
         .delete("/api/v2/silences/{silence_id}", HANDLE, silences::delete)
         .does("Deletes a silence.")
         .gives_nothing(204)
-        .fails(&[412]);
+        .fails(&[409, 412]);
 }
 
 fn channel_routes(routes: &mut Routes) {
@@ -169,7 +169,7 @@ fn channel_routes(routes: &mut Routes) {
         .delete("/api/v2/channels/{channel_id}", WRITE, channels::delete)
         .does("Deletes a channel.")
         .gives_nothing(204)
-        .fails(&[412]);
+        .fails(&[409, 412]);
     routes
         .post("/api/v2/channels/{channel_id}/test", WRITE, channels::test)
         .does("Sends a test notification through a channel.")

@@ -13,7 +13,7 @@ use crate::access::Caller;
 use crate::app::App;
 use crate::failure::{Answer, Failure};
 use crate::input::Json;
-use crate::v2::etag::{require_match, versioned};
+use crate::v2::etag::{Change, versioned};
 
 /// Who is told about which alerts, and when nobody is.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -66,10 +66,15 @@ pub(super) async fn replace(
     Json(body): Json<RoutingIn>,
 ) -> Answer<Response> {
     let routing = body.into_routing()?;
-    let stored = app.ps.alert_store().routing(caller.tenant()).await?;
-    require_match(&headers, stored.version)?;
-    let routing = app.alerting(&caller).put_routing(caller.tenant(), routing, stored.version).await?;
-    Ok(versioned(StatusCode::OK, routing.version, &routing))
+    let mut change = Change::of(&headers);
+    loop {
+        let stored = app.ps.alert_store().routing(caller.tenant()).await?;
+        let version = change.version(stored.version)?;
+        match app.alerting(&caller).put_routing(caller.tenant(), routing.clone(), version).await {
+            Ok(routing) => return Ok(versioned(StatusCode::OK, routing.version, &routing)),
+            Err(error) => change.refused(version, error)?,
+        }
+    }
 }
 
 impl RoutingIn {

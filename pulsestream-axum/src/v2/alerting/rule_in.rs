@@ -21,7 +21,7 @@ use crate::failure::{Answer, Failure};
 
 /// A rule. What it measures is said by `expression`, or by `kind` with `filter`, `group_by`, `for`, `keep_firing_for`,
 /// `evaluation_interval` and `no_data`. Durations are texts such as `5m`.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({
     "name": "Slow checkout", "severity": "high",

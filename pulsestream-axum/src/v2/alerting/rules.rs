@@ -18,7 +18,7 @@ use crate::app::App;
 use crate::failure::{Answer, Failure};
 use crate::input::{Json, Params, Query};
 use crate::v2::cursor::{self, Pages};
-use crate::v2::etag::{require_match, versioned};
+use crate::v2::etag::{Change, versioned};
 
 /// A rule, as shown.
 #[derive(Debug, Serialize)]
@@ -111,11 +111,16 @@ pub(super) async fn replace(
     params: Params,
     Json(body): Json<RuleIn>,
 ) -> Answer<Response> {
-    let old = stored(&app, caller.tenant(), &params).await?;
-    require_match(&headers, old.version)?;
-    let rule = body.into_rule(old.id)?;
-    let rule = app.alerting(&caller).update_rule(caller.tenant(), rule, Some(old.version)).await?;
-    show(&app, caller.tenant(), rule).await
+    let mut change = Change::of(&headers);
+    loop {
+        let old = stored(&app, caller.tenant(), &params).await?;
+        let version = change.version(old.version)?;
+        let rule = body.clone().into_rule(old.id)?;
+        match app.alerting(&caller).update_rule(caller.tenant(), rule, Some(version)).await {
+            Ok(rule) => return show(&app, caller.tenant(), rule).await,
+            Err(error) => change.refused(version, error)?,
+        }
+    }
 }
 
 pub(super) async fn delete(
@@ -124,10 +129,15 @@ pub(super) async fn delete(
     headers: HeaderMap,
     params: Params,
 ) -> Answer<StatusCode> {
-    let rule = stored(&app, caller.tenant(), &params).await?;
-    require_match(&headers, rule.version)?;
-    app.alerting(&caller).delete_rule(caller.tenant(), rule.id).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let mut change = Change::of(&headers);
+    loop {
+        let rule = stored(&app, caller.tenant(), &params).await?;
+        let version = change.version(rule.version)?;
+        match app.alerting(&caller).delete_rule(caller.tenant(), rule.id, Some(version)).await {
+            Ok(()) => return Ok(StatusCode::NO_CONTENT),
+            Err(error) => change.refused(version, error)?,
+        }
+    }
 }
 
 pub(super) async fn enable(
@@ -156,10 +166,15 @@ async fn switch(
     is_active: bool,
 ) -> Answer<Response> {
     let tenant = caller.tenant();
-    let rule = stored(app, tenant, params).await?;
-    require_match(headers, rule.version)?;
-    let rule = app.alerting(caller).set_rule_active(tenant, rule.id, is_active, Some(rule.version)).await?;
-    show(app, tenant, rule).await
+    let mut change = Change::of(headers);
+    loop {
+        let rule = stored(app, tenant, params).await?;
+        let version = change.version(rule.version)?;
+        match app.alerting(caller).set_rule_active(tenant, rule.id, is_active, Some(version)).await {
+            Ok(rule) => return show(app, tenant, rule).await,
+            Err(error) => change.refused(version, error)?,
+        }
+    }
 }
 
 async fn show(app: &App, tenant: TenantId, rule: Rule) -> Answer<Response> {

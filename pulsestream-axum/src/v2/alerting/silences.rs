@@ -15,7 +15,7 @@ use crate::access::Caller;
 use crate::app::App;
 use crate::failure::{Answer, Failure};
 use crate::input::{Json, Params, Query};
-use crate::v2::etag::{require_match, versioned};
+use crate::v2::etag::{Change, versioned};
 
 /// Which silences to list.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -35,7 +35,7 @@ pub(super) struct SilencesOut {
 }
 
 /// A silence.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({
     "matchers": [{"label": "service", "op": "=", "value": "shop"}], "ends_at": "2100-01-01T00:00:00Z", "comment": "moving"
@@ -55,7 +55,7 @@ pub(super) struct SilenceIn {
 }
 
 /// A condition on one label; `rule`, `rule_id` and `severity` stand for those of the alert.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = Matcher)]
 pub(super) struct MatcherIn {
@@ -115,12 +115,17 @@ pub(super) async fn replace(
     params: Params,
     Json(body): Json<SilenceIn>,
 ) -> Answer<Response> {
-    let old = stored(&app, caller.tenant(), &params).await?;
-    require_match(&headers, old.version)?;
-    let new = body.into_silence(old.id, &caller, app.ps.env().now())?;
-    let silence = Silence { created_by: old.created_by, ..new };
-    let silence = app.alerting(&caller).put_silence(caller.tenant(), silence, Some(old.version)).await?;
-    Ok(versioned(StatusCode::OK, silence.version, &silence))
+    let mut change = Change::of(&headers);
+    loop {
+        let old = stored(&app, caller.tenant(), &params).await?;
+        let version = change.version(old.version)?;
+        let new = body.clone().into_silence(old.id, &caller, app.ps.env().now())?;
+        let silence = Silence { created_by: old.created_by, ..new };
+        match app.alerting(&caller).put_silence(caller.tenant(), silence, Some(version)).await {
+            Ok(silence) => return Ok(versioned(StatusCode::OK, silence.version, &silence)),
+            Err(error) => change.refused(version, error)?,
+        }
+    }
 }
 
 pub(super) async fn delete(
@@ -129,10 +134,15 @@ pub(super) async fn delete(
     headers: HeaderMap,
     params: Params,
 ) -> Answer<StatusCode> {
-    let silence = stored(&app, caller.tenant(), &params).await?;
-    require_match(&headers, silence.version)?;
-    app.alerting(&caller).delete_silence(caller.tenant(), silence.id).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let mut change = Change::of(&headers);
+    loop {
+        let silence = stored(&app, caller.tenant(), &params).await?;
+        let version = change.version(silence.version)?;
+        match app.alerting(&caller).delete_silence(caller.tenant(), silence.id, Some(version)).await {
+            Ok(()) => return Ok(StatusCode::NO_CONTENT),
+            Err(error) => change.refused(version, error)?,
+        }
+    }
 }
 
 impl SilenceIn {

@@ -6,6 +6,7 @@ mod events;
 mod insight;
 mod once;
 mod pages;
+mod races;
 mod stream;
 
 use serde_json::{Value, json};

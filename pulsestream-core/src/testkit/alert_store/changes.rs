@@ -25,8 +25,8 @@ pub(super) async fn changes_tell_who_and_what(probe: Probe) {
     store.put_rule(tenant, rule(1), PutMode::Create, &bob).await.expect_err("it is there");
     let renamed = Rule { name: "renamed".into(), is_active: false, ..made };
     store.put_rule(tenant, renamed, PutMode::Replace { version: 1 }, &bob).await.expect("the version");
-    assert!(store.delete_rule(tenant, rule(1).id, &ann).await.expect("succeeds"));
-    assert!(!store.delete_rule(tenant, rule(1).id, &ann).await.expect("succeeds"));
+    assert!(store.delete_rule(tenant, rule(1).id, None, &ann).await.expect("succeeds"));
+    assert!(!store.delete_rule(tenant, rule(1).id, None, &ann).await.expect("succeeds"));
     store.put_channel(tenant, channel(1, "ops"), PutMode::Create, &ann).await.expect("new");
     store.put_silence(tenant, silence(1, 0, 10), PutMode::Create, &bob).await.expect("new");
     store.put_routing(tenant, Routing::default(), PutMode::Create, &bob).await.expect("new");

@@ -93,8 +93,12 @@ pub(super) async fn rules_conflict_on_name(probe: Probe) {
 pub(super) async fn rules_replace_needs_one(probe: Probe) {
     probe.refused(rule(1), PutMode::Replace { version: 1 }, ErrorKind::NotFound).await;
     probe.put(rule(1), PutMode::Create).await.expect("it is new");
-    assert!(probe.store.delete_rule(probe.tenant, rule(1).id, &author()).await.expect("delete succeeds"));
-    assert!(!probe.store.delete_rule(probe.tenant, rule(1).id, &author()).await.expect("delete succeeds"));
+    assert!(
+        probe.store.delete_rule(probe.tenant, rule(1).id, None, &author()).await.expect("delete succeeds")
+    );
+    assert!(
+        !probe.store.delete_rule(probe.tenant, rule(1).id, None, &author()).await.expect("delete succeeds")
+    );
     probe.refused(rule(1), PutMode::Replace { version: 1 }, ErrorKind::NotFound).await;
 }
 
@@ -106,7 +110,7 @@ pub(super) async fn rules_are_isolated(probe: Probe) {
     stranger.put(rule(1), PutMode::Create).await.expect("the tenant has none");
     stranger.put(Rule { name: "other".into(), ..rule(1) }, PutMode::Always).await.expect("its own");
     assert_eq!(probe.store.rules(probe.tenant, &RuleQuery::default()).await.expect("succeeds").total, 1);
-    assert!(stranger.store.delete_rule(stranger.tenant, rule(1).id, &author()).await.expect("its own"));
+    assert!(stranger.store.delete_rule(stranger.tenant, rule(1).id, None, &author()).await.expect("its own"));
     let kept = probe.store.rule(probe.tenant, rule(1).id).await.expect("succeeds");
     assert_eq!(kept, Some(Rule { version: 1, ..rule(1) }));
     assert!(probe.store.config(stranger.tenant, at(0)).await.expect("succeeds").rules.is_empty());
@@ -117,7 +121,9 @@ pub(super) async fn rules_names_given_up_can_be_taken(probe: Probe) {
     probe.put(rule(1), PutMode::Create).await.expect("it is new");
     probe.put(Rule { name: "renamed".into(), ..rule(1) }, PutMode::Always).await.expect("it is free");
     probe.put(Rule { name: "rule 1".into(), ..rule(2) }, PutMode::Create).await.expect("given up");
-    assert!(probe.store.delete_rule(probe.tenant, rule(1).id, &author()).await.expect("delete succeeds"));
+    assert!(
+        probe.store.delete_rule(probe.tenant, rule(1).id, None, &author()).await.expect("delete succeeds")
+    );
     probe.put(Rule { name: "renamed".into(), ..rule(3) }, PutMode::Create).await.expect("deleted");
 }
 
@@ -174,10 +180,61 @@ pub(super) async fn rules_race_has_one_winner(probe: Probe) {
         assert!(
             probe
                 .store
-                .delete_rule(probe.tenant, page.rules[0].id, &author())
+                .delete_rule(probe.tenant, page.rules[0].id, None, &author())
                 .await
                 .expect("delete succeeds")
         );
+    }
+}
+
+/// A delete that expects another version than the stored one is refused, and changes nothing; of a put and a delete of one version
+/// at the same moment one succeeds.
+pub(super) async fn deletes_conflict_on_version(probe: Probe) {
+    let (store, tenant) = (&probe.store, probe.tenant);
+    probe.put(rule(1), PutMode::Create).await.expect("it is new");
+    let (channel, silence) = (channel(1, "ops"), silence(1, 0, 10));
+    store.put_channel(tenant, channel.clone(), PutMode::Create, &author()).await.expect("it is new");
+    store.put_silence(tenant, silence.clone(), PutMode::Create, &author()).await.expect("it is new");
+    let before = probe.revision().await;
+    for expected in [Some(0), Some(2)] {
+        for refused in [
+            store.delete_rule(tenant, rule(1).id, expected, &author()).await,
+            store.delete_channel(tenant, channel.id, expected, &author()).await,
+            store.delete_silence(tenant, silence.id, expected, &author()).await,
+        ] {
+            assert_eq!(refused.expect_err("another version is stored").kind(), ErrorKind::Conflict);
+        }
+    }
+    assert_eq!(probe.revision().await, before, "a refusal changes nothing");
+    assert!(store.rule(tenant, rule(1).id).await.expect("succeeds").is_some());
+    assert!(store.delete_channel(tenant, channel.id, Some(1), &author()).await.expect("it is this one"));
+    assert!(!store.delete_channel(tenant, channel.id, Some(1), &author()).await.expect("nothing is there"));
+    assert!(store.delete_silence(tenant, silence.id, Some(1), &author()).await.expect("it is this one"));
+    for _ in 0..6 {
+        let (put, deleted) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let writer = |is_put: bool| -> BoxFuture<'static, ()> {
+            let (probe, done) = (probe.clone(), if is_put { put.clone() } else { deleted.clone() });
+            Box::pin(async move {
+                let succeeded = if is_put {
+                    probe.put(rule(1), PutMode::Replace { version: 1 }).await.is_ok()
+                } else {
+                    probe
+                        .store
+                        .delete_rule(probe.tenant, rule(1).id, Some(1), &author())
+                        .await
+                        .is_ok_and(|it| it)
+                };
+                done.fetch_add(usize::from(succeeded), Ordering::Relaxed);
+            })
+        };
+        let harness = probe.harness.clone();
+        let writers = [true, false, true, false].map(writer).into();
+        concurrently(move |task| harness.block_on(task), writers).await;
+        let winners = (put.load(Ordering::Relaxed), deleted.load(Ordering::Relaxed));
+        let left = store.rule(tenant, rule(1).id).await.expect("succeeds").map(|rule| rule.version);
+        assert!(matches!((winners, left), ((1, 0), Some(2)) | ((0, 1), None)), "{winners:?}, {left:?}");
+        store.delete_rule(tenant, rule(1).id, None, &author()).await.expect("succeeds");
+        probe.put(rule(1), PutMode::Create).await.expect("it is gone");
     }
 }
 
@@ -214,8 +271,8 @@ pub(super) async fn documents_read_what_was_written(probe: Probe) {
     let names: Vec<_> =
         store.channels(tenant).await.expect("succeeds").into_iter().map(|channel| channel.name).collect();
     assert_eq!(names, ["dev", "ops"]);
-    assert!(store.delete_channel(tenant, ChannelId::from_u128(2), &author()).await.expect("succeeds"));
-    assert!(!store.delete_channel(tenant, ChannelId::from_u128(2), &author()).await.expect("succeeds"));
+    assert!(store.delete_channel(tenant, ChannelId::from_u128(2), None, &author()).await.expect("succeeds"));
+    assert!(!store.delete_channel(tenant, ChannelId::from_u128(2), None, &author()).await.expect("succeeds"));
     assert_eq!(store.channels(tenant).await.expect("succeeds").len(), 1);
     for (number, config) in (11..).zip(channel_configs()) {
         let kept = Channel { config, ..channel(number, &format!("c{number}")) };
@@ -241,7 +298,7 @@ pub(super) async fn documents_read_what_was_written(probe: Probe) {
     assert_eq!(kept, Silence { version: 1, ..silence(1, 20, 30) });
     let late = store.put_silence(tenant, kept.clone(), PutMode::Replace { version: 2 }, &author()).await;
     assert_eq!(late.expect_err("another version").kind(), ErrorKind::Conflict);
-    assert!(store.delete_silence(tenant, id, &author()).await.expect("succeeds"));
+    assert!(store.delete_silence(tenant, id, None, &author()).await.expect("succeeds"));
     assert_eq!(store.silence(tenant, id).await.expect("succeeds"), None);
     assert_eq!(store.routing(tenant).await.expect("succeeds"), Routing::default());
     let routing = Routing {
@@ -310,11 +367,11 @@ pub(super) async fn revision_ascends(probe: Probe) {
     let action = AlertAction::Acknowledge { actor: "ann".into(), note: None, expires_at: None };
     store.act_on_alert(tenant, AlertId::from_u128(1), &action, at(2)).await.expect("it is open");
     moved("act_on_alert").await;
-    assert!(store.delete_rule(tenant, rule(1).id, &author()).await.expect("succeeds"));
+    assert!(store.delete_rule(tenant, rule(1).id, None, &author()).await.expect("succeeds"));
     moved("delete_rule").await;
-    assert!(store.delete_channel(tenant, ChannelId::from_u128(1), &author()).await.expect("succeeds"));
+    assert!(store.delete_channel(tenant, ChannelId::from_u128(1), None, &author()).await.expect("succeeds"));
     moved("delete_channel").await;
-    assert!(store.delete_silence(tenant, SilenceId::from_u128(1), &author()).await.expect("succeeds"));
+    assert!(store.delete_silence(tenant, SilenceId::from_u128(1), None, &author()).await.expect("succeeds"));
     moved("delete_silence").await;
     let before = probe.revision().await;
     let stranger = probe.stranger();

@@ -54,7 +54,7 @@ super::suite! {
     [
         documents: rules_conflict_on_version, rules_conflict_on_name, rules_replace_needs_one, rules_are_isolated,
             rules_names_given_up_can_be_taken, rules_pages_are_complete, rules_race_has_one_winner,
-            documents_read_what_was_written, config_is_complete, revision_ascends;
+            deletes_conflict_on_version, documents_read_what_was_written, config_is_complete, revision_ascends;
         changes: changes_tell_who_and_what, changes_have_pages, changes_are_pruned, changes_are_isolated;
         query: alerts_query_conditions, alerts_query_labels, alerts_query_range, alerts_query_unfired,
             alerts_query_counts_all, alerts_pages_are_complete;
