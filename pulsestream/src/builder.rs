@@ -436,6 +436,8 @@ impl Builder {
         .with_server_channels(server_channels.clone())
         .with_listener(news.clone())
         .with_max_rules(settings.alerting.max_rules)
+        .with_max_channels(settings.alerting.max_channels)
+        .with_max_silences(settings.alerting.max_silences)
         .with_max_instances(max_instances);
         let parts = ProcessorParts {
             events: stores.event_store.clone(),

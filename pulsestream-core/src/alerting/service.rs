@@ -21,9 +21,12 @@ use crate::ports::event_store::EventStore;
 use crate::ports::outbox::Outbox;
 use crate::ports::rule_engine::RuleEngine;
 use crate::text::Text;
+use crate::time::Timestamp;
 
 /// Who changes something when nobody is named.
 const APPLICATION: &str = "application";
+/// How many silences that ended go for each new one, when a limit was lowered.
+const MAX_MADE_ROOM: usize = 16;
 
 /// How alerting stands for a tenant; resolved episodes that never fired do not count.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
@@ -55,13 +58,15 @@ pub struct AlertingService {
     server_channels: Arc<[Channel]>,
     listener: Option<Arc<dyn AlertListener>>,
     max_rules: usize,
+    max_channels: usize,
+    max_silences: usize,
     max_instances: u32,
     actor: Text,
     may_name_later_channels: bool,
 }
 
 impl AlertingService {
-    /// Creates the service, without channels of the server and with at most 1,000 rules for each tenant.
+    /// Creates the service, without channels of the server and with at most 1,000 rules and channels and 10,000 silences for each tenant.
     pub fn new(
         alerts: Arc<dyn AlertStore>,
         outbox: Arc<dyn Outbox>,
@@ -78,6 +83,8 @@ impl AlertingService {
             server_channels: Arc::new([]),
             listener: None,
             max_rules: 1_000,
+            max_channels: 1_000,
+            max_silences: 10_000,
             max_instances: MAX_GROUPS,
             actor: APPLICATION.into(),
             may_name_later_channels: false,
@@ -102,6 +109,20 @@ impl AlertingService {
     #[must_use]
     pub fn with_max_rules(mut self, max_rules: usize) -> Self {
         self.max_rules = max_rules;
+        self
+    }
+
+    /// Sets how many channels a tenant may have.
+    #[must_use]
+    pub fn with_max_channels(mut self, max_channels: usize) -> Self {
+        self.max_channels = max_channels;
+        self
+    }
+
+    /// Sets how many silences a tenant may have.
+    #[must_use]
+    pub fn with_max_silences(mut self, max_silences: usize) -> Self {
+        self.max_silences = max_silences;
         self
     }
 
@@ -289,7 +310,8 @@ impl AlertingService {
     /// Stores a channel; `version` is the one that was read, `None` for a new one.
     ///
     /// # Errors
-    /// `Invalid` with a field error for each thing that is wrong; `Conflict` when the name is taken or it changed meanwhile.
+    /// `Invalid` with a field error for each thing that is wrong; `Conflict` when the name is taken, it changed meanwhile, or the tenant
+    /// has as many channels as it may.
     pub async fn put_channel(
         &self,
         tenant: TenantId,
@@ -299,12 +321,24 @@ impl AlertingService {
         channel.validate()?;
         let before = match version {
             Some(_) => self.alerts.channel(tenant, channel.id).await?,
-            None => None,
+            None => {
+                self.require_room_for_channel(tenant).await?;
+                None
+            }
         };
         let now = self.env.now();
         channel.created_at = before.map_or(now, |before| before.created_at);
         channel.updated_at = now;
         self.alerts.put_channel(tenant, channel, put_mode(version), &self.author()).await
+    }
+
+    async fn require_room_for_channel(&self, tenant: TenantId) -> Result<()> {
+        if self.alerts.channels(tenant).await?.len() < self.max_channels {
+            return Ok(());
+        }
+        let message = "the tenant has as many channels as it may";
+        Err(Error::new(ErrorKind::Conflict, "channels.put", message)
+            .with_context("max_channels", self.max_channels))
     }
 
     /// Deletes a channel; `version` is the one that was read, `None` deletes whatever is there.
@@ -326,10 +360,12 @@ impl AlertingService {
         if was_there { Ok(()) } else { Err(missing()) }
     }
 
-    /// Stores a silence; `version` is the one that was read, `None` for a new one.
+    /// Stores a silence; `version` is the one that was read, `None` for a new one. One that ended makes room for a new one when the
+    /// tenant has as many as it may.
     ///
     /// # Errors
-    /// `Invalid` with a field error for each thing that is wrong; `Conflict` when it changed meanwhile.
+    /// `Invalid` with a field error for each thing that is wrong; `Conflict` when it changed meanwhile, or when the tenant has as many as
+    /// it may and none has ended.
     pub async fn put_silence(
         &self,
         tenant: TenantId,
@@ -343,11 +379,36 @@ impl AlertingService {
         }
         let before = match version {
             Some(_) => self.alerts.silence(tenant, silence.id).await?,
-            None => None,
+            None => {
+                self.make_room_for_silence(tenant, now).await?;
+                None
+            }
         };
         silence.created_at = before.map_or(now, |before| before.created_at);
         silence.updated_at = now;
         self.alerts.put_silence(tenant, silence, put_mode(version), &self.author()).await
+    }
+
+    /// Deletes the silences that ended first, until there is room for one more.
+    async fn make_room_for_silence(&self, tenant: TenantId, now: Timestamp) -> Result<()> {
+        let mut silences = self.alerts.silences(tenant, None).await?;
+        let excess = (silences.len() + 1).saturating_sub(self.max_silences);
+        silences.retain(|silence| silence.ends_at <= now);
+        silences.sort_by_key(|silence| (silence.ends_at, silence.id));
+        if silences.len() < excess {
+            let message = "the tenant has as many silences as it may";
+            return Err(Error::new(ErrorKind::Conflict, "silences.put", message)
+                .with_context("max_silences", self.max_silences));
+        }
+        for over in silences.iter().take(excess.min(MAX_MADE_ROOM)) {
+            let author = Author::server(now);
+            match self.alerts.delete_silence(tenant, over.id, Some(over.version), &author).await {
+                // Somebody else made room, or prolonged it: what is in use stays.
+                Err(error) if error.kind() != ErrorKind::Conflict => return Err(error),
+                Ok(_) | Err(_) => {}
+            }
+        }
+        Ok(())
     }
 
     /// Ends a silence now; one that has ended already stays as it is.

@@ -25,8 +25,8 @@ use crate::ports::event_store::Partition;
 use crate::ports::key_value::{KeyValue, KeyValueExt, Read, ReadResult, prefix_end};
 use crate::time::Timestamp;
 
-/// Most rules, channels or silences of a tenant that a listing reads.
-const MAX_LISTED: usize = 10_000;
+/// How many tenants' revisions are read at a time.
+const REVISIONS_PAGE: usize = 10_000;
 /// How many entries of an index are read at a time.
 const INDEX_PAGE: usize = 256;
 /// The page of a query that names no limit.
@@ -51,8 +51,9 @@ impl KeyValueAlertStore {
         self.store.get(key).await?.map(|bytes| decode(&bytes, what)).transpose()
     }
 
+    /// Reads all rules, channels or silences of a tenant: a list that ended somewhere would leave out what people count on.
     async fn records<T: DeserializeOwned>(&self, prefix: Vec<u8>, what: &'static str) -> Result<Vec<T>> {
-        let entries = self.store.prefix(prefix, MAX_LISTED).await?;
+        let entries = self.store.prefix(prefix, usize::MAX).await?;
         entries.into_iter().map(|(_, bytes)| decode(&bytes, what)).collect()
     }
 
@@ -364,7 +365,7 @@ impl AlertStore for KeyValueAlertStore {
         let all = |prefix: Vec<u8>| Read::Range {
             end: prefix_end(&prefix),
             start: prefix,
-            limit: MAX_LISTED,
+            limit: usize::MAX,
             reverse: false,
         };
         let reads = vec![
@@ -392,11 +393,11 @@ impl AlertStore for KeyValueAlertStore {
         let mut revisions = Vec::new();
         loop {
             let read =
-                Read::Range { start: start.clone(), end: end.clone(), limit: MAX_LISTED, reverse: false };
+                Read::Range { start: start.clone(), end: end.clone(), limit: REVISIONS_PAGE, reverse: false };
             let Some(ReadResult::Entries(entries)) = self.store.read(vec![read]).await?.pop() else {
                 return Ok(revisions);
             };
-            let complete = entries.len() < MAX_LISTED;
+            let complete = entries.len() < REVISIONS_PAGE;
             for (key, bytes) in entries {
                 let tenant =
                     key.get(prefix.len()..).and_then(|id| id.try_into().ok()).map(TenantId::from_bytes);

@@ -187,6 +187,10 @@ impl QuerySettings {
 pub struct AlertingSettings {
     /// Most rules of a tenant; 1,000.
     pub max_rules: usize,
+    /// Most channels of a tenant; 1,000.
+    pub max_channels: usize,
+    /// Most silences of a tenant; 10,000. When there are more, those that ended first make room for new ones.
+    pub max_silences: usize,
     /// Most instances of a rule, which are its groups; further ones share one. 10,000, which is also the most that can be set.
     pub max_instances_per_rule: usize,
     /// Largest output of a template; 64 KiB.
@@ -201,6 +205,8 @@ impl Default for AlertingSettings {
     fn default() -> Self {
         Self {
             max_rules: 1_000,
+            max_channels: 1_000,
+            max_silences: 10_000,
             max_instances_per_rule: 10_000,
             max_template_output_bytes: 64 * KIB,
             lease_ttl: Duration::from_secs(6),
@@ -353,6 +359,8 @@ impl Settings {
         ranges.span("/query/max_aggregate_range", query.max_aggregate_range, MINUTE, 36_600 * DAY);
         ranges.span("/query/timeout", query.timeout, Duration::from_millis(1), HOUR);
         ranges.number("/alerting/max_rules", alerting.max_rules, 1, 100_000);
+        ranges.number("/alerting/max_channels", alerting.max_channels, 1, 100_000);
+        ranges.number("/alerting/max_silences", alerting.max_silences, 1, 100_000);
         ranges.number(
             "/alerting/max_instances_per_rule",
             alerting.max_instances_per_rule,

@@ -19,8 +19,8 @@ fn defaults_are_valid_and_are_those_of_the_documentation() {
             "max_in_flight_bytes": 268_435_456, "queue_workers": 4
         },
         "query": {"max_page_events": 1_000, "max_groups": 10_000, "max_aggregate_range": "400d", "timeout": "30s"},
-        "alerting": {"max_rules": 1_000, "max_instances_per_rule": 10_000, "max_template_output_bytes": 65_536,
-            "lease_ttl": "6s"},
+        "alerting": {"max_rules": 1_000, "max_channels": 1_000, "max_silences": 10_000, "max_instances_per_rule": 10_000,
+            "max_template_output_bytes": 65_536, "lease_ttl": "6s"},
         "housekeeping": {"interval": "1h", "keep_alerts": "90d", "keep_deliveries": "30d", "keep_changes": "400d",
             "batch": 500},
         "http": {
@@ -57,7 +57,7 @@ fn every_error_comes_at_once_and_names_the_setting() {
     );
     let error = Settings::from_value(&value).unwrap_err();
     assert!(
-        error.fields()[0].message.contains("valid names are lease_ttl, max_instances_per_rule, max_rules"),
+        error.fields()[0].message.contains("valid names are lease_ttl, max_channels, max_instances_per_rule"),
         "{error}"
     );
     assert!(error.fields()[3].message.contains("did you mean `max_batch_events`"), "{error}");
@@ -105,6 +105,8 @@ fn ranges_at_the_edge() {
         ("query", "max_aggregate_range", vec![json!("1m"), json!("36600d")], vec![json!("59s")]),
         ("query", "timeout", vec![json!("1ms"), json!("1h")], vec![json!("0s"), json!("1h1ms")]),
         ("alerting", "max_rules", vec![json!(1), json!(100_000)], vec![json!(0), json!(100_001)]),
+        ("alerting", "max_channels", vec![json!(1), json!(100_000)], vec![json!(0), json!(100_001)]),
+        ("alerting", "max_silences", vec![json!(1), json!(100_000)], vec![json!(0), json!(100_001)]),
         ("alerting", "max_instances_per_rule", vec![json!(1), json!(10_000)], vec![json!(0), json!(10_001)]),
         (
             "alerting",

@@ -16,7 +16,7 @@ use pulsestream_core::env::{Env, ManualClock};
 use pulsestream_core::event::Event;
 use pulsestream_core::id::{AlertId, ChannelId, EventId, RuleId, SilenceId, TenantId};
 use pulsestream_core::memory::{MemoryEventStore, MemoryKeyValue};
-use pulsestream_core::ports::alert_store::{ConfigChangeQuery, PutMode};
+use pulsestream_core::ports::alert_store::{AlertStore, ConfigChangeQuery, PutMode};
 use pulsestream_core::ports::event_store::{AppendOptions, EventStore};
 use pulsestream_core::ports::outbox::{AttemptRecord, Disposition, LeaseOptions, Outbox, ReplaySelection};
 use pulsestream_core::text::Text;
@@ -44,6 +44,7 @@ impl AlertListener for Told {
 
 struct World {
     service: AlertingService,
+    alerts: Arc<KeyValueAlertStore>,
     events: Arc<MemoryEventStore>,
     outbox: Arc<KeyValueOutbox>,
     listener: Arc<Told>,
@@ -57,9 +58,23 @@ fn world() -> World {
     let alerts = Arc::new(KeyValueAlertStore::new(store.clone()));
     let outbox = Arc::new(KeyValueOutbox::new(store));
     let (listener, engine) = (Arc::new(Told::default()), Arc::new(StreamingEngine::default()));
-    let service = AlertingService::new(alerts, outbox.clone(), events.clone(), engine, env)
+    let service = AlertingService::new(alerts.clone(), outbox.clone(), events.clone(), engine, env)
         .with_listener(listener.clone());
-    World { service, events, outbox, listener, clock }
+    World { service, alerts, events, outbox, listener, clock }
+}
+
+fn silence(number: u128, ends_at: Timestamp) -> Silence {
+    Silence {
+        id: SilenceId::from_u128(number),
+        version: 0,
+        matchers: vec![Matcher::equal("service", "shop")],
+        starts_at: START,
+        ends_at,
+        created_by: "ann".into(),
+        comment: Text::default(),
+        created_at: START,
+        updated_at: START,
+    }
 }
 
 fn rule(service: &AlertingService, name: &str, expression: &str) -> Rule {
@@ -144,6 +159,56 @@ async fn rules_are_checked_versioned_and_counted() {
     service.delete_rule(TENANT, first.id, None).await.unwrap();
     assert_eq!(service.delete_rule(TENANT, first.id, None).await.unwrap_err().kind(), ErrorKind::NotFound);
     assert_eq!(service.stats(TENANT).await.unwrap().total_rules, 0);
+}
+
+#[tokio::test]
+async fn channels_and_silences_have_limits() {
+    let world = world();
+    let service = world.service.clone().with_max_channels(2).with_max_silences(3);
+    let channel = |number: u128| {
+        Channel::new(ChannelId::from_u128(number), format!("c{number}"), ChannelConfig::Log {})
+    };
+    service.put_channel(TENANT, channel(1), None).await.unwrap();
+    service.put_channel(TENANT, channel(2), None).await.unwrap();
+    let full = service.put_channel(TENANT, channel(3), None).await.unwrap_err();
+    assert_eq!((full.kind(), full.context()[0].0), (ErrorKind::Conflict, "max_channels"));
+    service.put_channel(TENANT, channel(2), Some(1)).await.unwrap();
+    service.delete_channel(TENANT, ChannelId::from_u128(1), None).await.unwrap();
+    service.put_channel(TENANT, channel(3), None).await.unwrap();
+
+    let silence = |number, seconds| silence(number, START.plus(Duration::from_secs(seconds)));
+    let ids = async || {
+        let all = world.alerts.silences(TENANT, None).await.unwrap();
+        all.iter().map(|silence| silence.id.as_u128()).collect::<Vec<_>>()
+    };
+    for (number, seconds) in [(1, 90), (2, 30), (3, 60)] {
+        service.put_silence(TENANT, silence(number, seconds), None).await.unwrap();
+    }
+    let full = service.put_silence(TENANT, silence(4, 100), None).await.unwrap_err();
+    assert_eq!((full.kind(), full.context()[0].0), (ErrorKind::Conflict, "max_silences"));
+    service.put_silence(TENANT, silence(1, 95), Some(1)).await.unwrap();
+    world.clock.advance(Duration::from_secs(60));
+    service.put_silence(TENANT, silence(4, 100), None).await.unwrap();
+    assert_eq!(ids().await, [1, 3, 4], "the one that ended first made room");
+    // A limit that was lowered holds from the next one on, and none goes that has not ended.
+    let service = service.with_max_silences(2);
+    let full = service.put_silence(TENANT, silence(5, 100), None).await.unwrap_err();
+    assert_eq!((full.kind(), ids().await), (ErrorKind::Conflict, vec![1, 3, 4]));
+    world.clock.advance(Duration::from_secs(35));
+    service.put_silence(TENANT, silence(5, 200), None).await.unwrap();
+    assert_eq!(ids().await, [4, 5]);
+}
+
+/// What people count on is read whole, however much they have.
+#[tokio::test]
+async fn the_newest_of_many_silences_is_in_force() {
+    let world = world();
+    for number in 0..10_001 {
+        let silence = silence(number, START.plus(Duration::from_secs(60)));
+        world.alerts.put_silence(TENANT, silence, PutMode::Create, &Author::server(START)).await.unwrap();
+    }
+    assert_eq!(world.alerts.config(TENANT, START).await.unwrap().silences.len(), 10_001);
+    assert_eq!(world.alerts.silences(TENANT, None).await.unwrap().len(), 10_001);
 }
 
 #[tokio::test]
