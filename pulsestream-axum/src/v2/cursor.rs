@@ -5,7 +5,7 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use pulsestream_core::id::TenantId;
-use pulsestream_core::{Error, ErrorKind};
+use pulsestream_core::{Error, ErrorKind, FieldError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -14,8 +14,10 @@ use crate::failure::{Answer, Failure};
 
 /// Bytes of the seal of a cursor.
 const SEAL_BYTES: usize = 16;
-/// The longest cursor that is read.
-const MAX_CURSOR_BYTES: usize = 1_024;
+/// Most rows of a page.
+const MAX_LIMIT: usize = 1_000;
+/// The longest cursor that is read; a place has at most a name of 200 characters, each of them escaped.
+const MAX_CURSOR_BYTES: usize = 2_048;
 
 /// What a page belongs to: a cursor of another tenant, another list or another question is refused.
 #[derive(Debug)]
@@ -63,6 +65,30 @@ impl<'a> Pages<'a> {
         seal.copy_from_slice(&digest.as_bytes()[..SEAL_BYTES]);
         seal
     }
+}
+
+/// Returns the rows of a page when it is not said.
+pub(super) const fn default_limit() -> usize {
+    100
+}
+
+/// Takes a page out of a short list that was read whole, in the order of the places of its rows: those after a place, and the place
+/// of the last one when others follow.
+pub(super) fn cut<T, P: Ord>(
+    mut rows: Vec<T>,
+    place: impl Fn(&T) -> P,
+    after: Option<&P>,
+    limit: usize,
+) -> Answer<(Vec<T>, Option<P>)> {
+    if !(1..=MAX_LIMIT).contains(&limit) {
+        let message = format!("must be 1 to {MAX_LIMIT}");
+        return Err(Failure::invalid_query(vec![FieldError::new("/limit", "out_of_range", message)]));
+    }
+    rows.retain(|row| after.is_none_or(|after| place(row) > *after));
+    let others_follow = rows.len() > limit;
+    rows.truncate(limit);
+    let last = rows.last().filter(|_| others_follow).map(place);
+    Ok((rows, last))
 }
 
 fn refused() -> Failure {

@@ -12,7 +12,7 @@ use crate::access::Caller;
 use crate::app::App;
 use crate::failure::Answer;
 use crate::input::Query;
-use crate::v2::cursor::{self, Pages};
+use crate::v2::cursor::{self, Pages, default_limit};
 
 /// Which entries to list.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -23,10 +23,6 @@ pub(super) struct AuditListQuery {
     limit: usize,
     /// Where the last page ended, from its `next_cursor`.
     cursor: Option<String>,
-}
-
-const fn default_limit() -> usize {
-    100
 }
 
 /// An entry of the audit log.

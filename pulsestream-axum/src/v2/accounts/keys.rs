@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
+use axum::response::Response;
 use pulsestream_core::auth::{ApiKeyInfo, CreateApiKey, NewApiKey, Scopes};
 use pulsestream_core::id::ApiKeyId;
 use pulsestream_core::time::{Timestamp, parse_duration};
@@ -14,7 +15,8 @@ use utoipa::ToSchema;
 use crate::access::Caller;
 use crate::app::App;
 use crate::failure::{Answer, Failure};
-use crate::input::{Json, Params};
+use crate::input::{Json, Params, Query};
+use crate::v2::cursor::{self, Pages, default_limit};
 
 /// How long a key works on after its successor was made, when the request does not say.
 const DEFAULT_OVERLAP: Duration = Duration::from_secs(86_400);
@@ -41,11 +43,26 @@ pub(super) struct KeyView {
     last_used_at: Option<String>,
 }
 
-/// The keys.
+/// Which keys to list.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct KeyListQuery {
+    #[serde(default = "default_limit")]
+    #[schema(minimum = 1, maximum = 1000, default = 100)]
+    limit: usize,
+    /// Where the last page ended, from its `next_cursor`.
+    cursor: Option<String>,
+}
+
+/// A page of keys.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct KeysOut {
+#[schema(as = ApiKeyPage)]
+pub(super) struct KeyPageOut {
     #[schema(value_type = Vec<KeyView>)]
     keys: Vec<ApiKeyInfo>,
+    next_cursor: Option<String>,
+    /// How many there are on all pages.
+    total: usize,
 }
 
 /// A new key.
@@ -86,9 +103,20 @@ impl From<NewApiKey> for NewKeyV2 {
     }
 }
 
-pub(super) async fn list(State(app): State<App>, caller: Caller) -> Answer<axum::Json<KeysOut>> {
+pub(super) async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    uri: Uri,
+    Query(query): Query<KeyListQuery>,
+) -> Answer<Response> {
+    let pages = Pages::of(&app, caller.tenant(), "keys", &());
+    let after: Option<ApiKeyId> = pages.read(query.cursor.as_deref())?;
     let keys = app.ps.accounts().list_api_keys(&caller.principal, &caller.origin).await?;
-    Ok(axum::Json(KeysOut { keys }))
+    let total = keys.len();
+    let (keys, next) = cursor::cut(keys, |key: &ApiKeyInfo| key.id, after.as_ref(), query.limit)?;
+    let next_cursor = next.map(|next| pages.write(&next)).transpose()?;
+    let page = KeyPageOut { keys, next_cursor, total };
+    Ok(cursor::page(&uri, &page, page.next_cursor.as_deref()))
 }
 
 pub(super) async fn create(

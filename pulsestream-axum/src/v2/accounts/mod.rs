@@ -17,7 +17,9 @@ pub(super) fn routes(routes: &mut Routes) {
     routes
         .get("/api/v2/keys", read_keys, keys::list)
         .does("Lists API keys, without their secrets, oldest first.")
-        .gives::<keys::KeysOut>(200);
+        .query::<keys::KeyListQuery>()
+        .gives::<keys::KeyPageOut>(200)
+        .fails(&[400]);
     routes
         .post("/api/v2/keys", write_keys, keys::create)
         .does("Makes an API key; it is shown this once.")

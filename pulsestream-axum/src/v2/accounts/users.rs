@@ -15,7 +15,7 @@ use crate::access::Caller;
 use crate::app::App;
 use crate::failure::{Answer, Failure};
 use crate::input::{Json, Params, Query};
-use crate::v2::cursor::{self, Pages};
+use crate::v2::cursor::{self, Pages, default_limit};
 
 /// The name of a role.
 #[derive(Debug, ToSchema)]
@@ -84,10 +84,6 @@ pub(super) struct UserListQuery {
     limit: usize,
     /// Where the last page ended, from its `next_cursor`.
     cursor: Option<String>,
-}
-
-const fn default_limit() -> usize {
-    100
 }
 
 /// A page of users.

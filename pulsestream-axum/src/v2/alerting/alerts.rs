@@ -12,13 +12,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::actor;
-use super::rules::default_limit;
 use super::shapes::{AlertSeverityName, AlertStateName, AlertView};
 use crate::access::Caller;
 use crate::app::App;
 use crate::failure::{Answer, Failure};
 use crate::input::{Json, Params, Query};
-use crate::v2::cursor::{self, Pages};
+use crate::v2::cursor::{self, Pages, default_limit};
 
 /// Which alerts to list.
 #[derive(Debug, Deserialize, ToSchema)]

@@ -1,11 +1,12 @@
 //! `/api/v2/channels`. Secrets go in and never come out.
 
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
 use pulsestream_core::FieldError;
 use pulsestream_core::alerting::{Channel, ChannelConfig, SecretText};
 use pulsestream_core::id::{ChannelId, DeliveryId, TenantId};
+use pulsestream_core::text::Text;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -15,7 +16,8 @@ use super::shapes::ChannelView;
 use crate::access::Caller;
 use crate::app::App;
 use crate::failure::{Answer, Failure};
-use crate::input::{Json, Params};
+use crate::input::{Json, Params, Query};
+use crate::v2::cursor::{self, Pages, default_limit};
 use crate::v2::etag::{Change, versioned};
 
 /// Stands for a secret that is stored.
@@ -46,11 +48,26 @@ const fn yes() -> bool {
     true
 }
 
-/// The channels.
+/// Which channels to list.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ChannelListQuery {
+    #[serde(default = "default_limit")]
+    #[schema(minimum = 1, maximum = 1000, default = 100)]
+    limit: usize,
+    /// Where the last page ended, from its `next_cursor`.
+    cursor: Option<String>,
+}
+
+/// A page of channels.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct ChannelsOut {
+#[schema(as = ChannelPage)]
+pub(super) struct ChannelPageOut {
     #[schema(value_type = Vec<ChannelView>)]
     channels: Vec<Channel>,
+    next_cursor: Option<String>,
+    /// How many there are on all pages.
+    total: usize,
 }
 
 /// The delivery of a test.
@@ -61,9 +78,22 @@ pub(super) struct TestOut {
     delivery_id: DeliveryId,
 }
 
-pub(super) async fn list(State(app): State<App>, caller: Caller) -> Answer<axum::Json<ChannelsOut>> {
+pub(super) async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    uri: Uri,
+    Query(query): Query<ChannelListQuery>,
+) -> Answer<Response> {
+    let pages = Pages::of(&app, caller.tenant(), "channels", &());
+    let after: Option<Text> = pages.read(query.cursor.as_deref())?;
     let channels = app.ps.alert_store().channels(caller.tenant()).await?;
-    Ok(axum::Json(ChannelsOut { channels: channels.iter().map(Channel::masked).collect() }))
+    let total = channels.len();
+    let place = |channel: &Channel| channel.name.clone();
+    let (channels, next) = cursor::cut(channels, place, after.as_ref(), query.limit)?;
+    let next_cursor = next.map(|next| pages.write(&next)).transpose()?;
+    let page =
+        ChannelPageOut { channels: channels.iter().map(Channel::masked).collect(), next_cursor, total };
+    Ok(cursor::page(&uri, &page, page.next_cursor.as_deref()))
 }
 
 pub(super) async fn create(

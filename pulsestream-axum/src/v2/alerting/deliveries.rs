@@ -11,13 +11,12 @@ use pulsestream_core::time::{TimeRange, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::rules::default_limit;
 use super::shapes::{DeliveryStatusName, DeliveryView};
 use crate::access::Caller;
 use crate::app::App;
 use crate::failure::{Answer, Failure};
 use crate::input::{Json, Params, Query};
-use crate::v2::cursor::{self, Pages};
+use crate::v2::cursor::{self, Pages, default_limit};
 
 /// Which deliveries to list.
 #[derive(Debug, Deserialize, ToSchema)]

@@ -120,7 +120,8 @@ fn silence_routes(routes: &mut Routes) {
         .get("/api/v2/silences", READ, silences::list)
         .does("Lists silences by their start.")
         .query::<silences::SilenceQuery>()
-        .gives::<silences::SilencesOut>(200);
+        .gives::<silences::SilencePageOut>(200)
+        .fails(&[400]);
     routes
         .post("/api/v2/silences", HANDLE, silences::create)
         .does("Keeps the notifications of matching alerts back for a time.")
@@ -148,7 +149,9 @@ fn channel_routes(routes: &mut Routes) {
     routes
         .get("/api/v2/channels", READ, channels::list)
         .does("Lists channels by name; secrets are never shown.")
-        .gives::<channels::ChannelsOut>(200);
+        .query::<channels::ChannelListQuery>()
+        .gives::<channels::ChannelPageOut>(200)
+        .fails(&[400]);
     routes
         .post("/api/v2/channels", WRITE, channels::create)
         .does("Makes a channel.")

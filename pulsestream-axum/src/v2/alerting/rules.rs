@@ -17,7 +17,7 @@ use crate::access::Caller;
 use crate::app::App;
 use crate::failure::{Answer, Failure};
 use crate::input::{Json, Params, Query};
-use crate::v2::cursor::{self, Pages};
+use crate::v2::cursor::{self, Pages, default_limit};
 use crate::v2::etag::{Change, versioned};
 
 /// A rule, as shown.
@@ -47,10 +47,6 @@ pub(super) struct RuleListQuery {
     limit: usize,
     /// Where the last page ended, from its `next_cursor`.
     cursor: Option<String>,
-}
-
-pub(super) const fn default_limit() -> usize {
-    100
 }
 
 /// A page of rules.

@@ -1,7 +1,7 @@
 //! `/api/v2/silences`.
 
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
 use pulsestream_core::alerting::{MatchOp, Matcher, Silence};
 use pulsestream_core::id::{SilenceId, TenantId};
@@ -15,6 +15,7 @@ use crate::access::Caller;
 use crate::app::App;
 use crate::failure::{Answer, Failure};
 use crate::input::{Json, Params, Query};
+use crate::v2::cursor::{self, Pages, default_limit};
 use crate::v2::etag::{Change, versioned};
 
 /// Which silences to list.
@@ -25,13 +26,22 @@ pub(super) struct SilenceQuery {
     #[serde(default)]
     #[schema(default = false)]
     current: bool,
+    #[serde(default = "default_limit")]
+    #[schema(minimum = 1, maximum = 1000, default = 100)]
+    limit: usize,
+    /// Where the last page ended, from its `next_cursor`.
+    cursor: Option<String>,
 }
 
-/// The silences.
+/// A page of silences.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct SilencesOut {
+#[schema(as = SilencePage)]
+pub(super) struct SilencePageOut {
     #[schema(value_type = Vec<SilenceView>)]
     silences: Vec<Silence>,
+    next_cursor: Option<String>,
+    /// How many match on all pages.
+    total: usize,
 }
 
 /// A silence.
@@ -85,11 +95,19 @@ pub(super) enum MatchOpName {
 pub(super) async fn list(
     State(app): State<App>,
     caller: Caller,
+    uri: Uri,
     Query(query): Query<SilenceQuery>,
-) -> Answer<axum::Json<SilencesOut>> {
+) -> Answer<Response> {
+    let pages = Pages::of(&app, caller.tenant(), "silences", &query.current);
+    let after: Option<(Timestamp, SilenceId)> = pages.read(query.cursor.as_deref())?;
     let active_at = query.current.then(|| app.ps.env().now());
     let silences = app.ps.alert_store().silences(caller.tenant(), active_at).await?;
-    Ok(axum::Json(SilencesOut { silences }))
+    let total = silences.len();
+    let place = |silence: &Silence| (silence.starts_at, silence.id);
+    let (silences, next) = cursor::cut(silences, place, after.as_ref(), query.limit)?;
+    let next_cursor = next.map(|next| pages.write(&next)).transpose()?;
+    let page = SilencePageOut { silences, next_cursor, total };
+    Ok(cursor::page(&uri, &page, page.next_cursor.as_deref()))
 }
 
 pub(super) async fn create(

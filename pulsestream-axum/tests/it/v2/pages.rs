@@ -18,6 +18,9 @@ fn rows(page: &Value) -> &Vec<Value> {
 async fn every_list_has_pages_that_follow_each_other() {
     let (server, own, other) = shops().await;
     let (owner, others) = (server.owner(&own).await, server.owner(&other).await);
+    let silence = json!({
+        "matchers": [{"label": "a", "op": "=", "value": "b"}], "ends_at": "2026-01-16T00:00:00Z"
+    });
     for number in 0..3_u8 {
         let user = json!({
             "email": format!("u{number}@own.example"), "password": "a long passphrase 42", "full_name": "A User"
@@ -26,6 +29,13 @@ async fn every_list_has_pages_that_follow_each_other() {
             ("/api/v2/events", json!({"event_type": "x"})),
             ("/api/v2/rules", json!({"name": format!("r{number}"), "expression": "count > 1 over 5m"})),
             ("/api/v2/users", user),
+            // Names that take as many characters as they can in a cursor.
+            (
+                "/api/v2/channels",
+                json!({"name": format!("{number}{}", "\u{1}".repeat(199)), "config": {"type": "log"}}),
+            ),
+            ("/api/v2/silences", silence.clone()),
+            ("/api/v2/keys", json!({"name": "k", "scopes": ["events:read"]})),
         ] {
             let made = server.call("POST", path, &owner, Some(&body)).await;
             assert!(made.status.is_success(), "{path}: {}", made.text());
@@ -71,5 +81,5 @@ async fn every_list_has_pages_that_follow_each_other() {
         }
         lists += 1;
     }
-    assert!(lists >= 7, "only {lists} lists have pages");
+    assert!(lists >= 10, "only {lists} lists have pages");
 }
