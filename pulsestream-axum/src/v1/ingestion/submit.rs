@@ -190,6 +190,20 @@ impl EventAnswer {
         }
     }
 
+    /// Returns whether another event that was accepted has the same answer but for the id.
+    fn is_like(&self, other: &Self) -> bool {
+        (self.ingested_at, self.processing_status) == (other.ingested_at, other.processing_status)
+            && self.message == other.message
+    }
+
+    /// Returns what stands after the id in the answer about an event that was accepted, from the closing quote on.
+    fn json_after_id(&self) -> serde_json::Result<String> {
+        let id = EventId::from_u128(0);
+        let like = Self { event_id: Some(id), message: self.message.clone(), errors: None, ..*self };
+        let json = serde_json::to_string(&like)?;
+        Ok(json[ID_BEFORE.len() + 36..].to_owned())
+    }
+
     fn refused(event_id: Option<EventId>, error: &Error, at: Timestamp) -> Self {
         let fields = error.fields();
         let errors = match error.retry_after() {
@@ -240,6 +254,45 @@ impl Final for BatchAnswer {
     fn is_final(&self) -> bool {
         self.is_final
     }
+
+    /// The results of events that were stored together differ in nothing but their ids: the rest of them is written once and copied.
+    fn to_json(&self) -> serde_json::Result<String> {
+        let head = Self { batch_id: self.batch_id.clone(), results: Vec::new(), ..*self };
+        let head = serde_json::to_string(&head)?;
+        let Some((before, after)) = head.rsplit_once("[]") else { return serde_json::to_string(self) };
+        let mut json = String::with_capacity(head.len() + self.results.len() * 224);
+        json.push_str(before);
+        let mut like: Option<(&EventAnswer, String)> = None;
+        for (place, result) in self.results.iter().enumerate() {
+            json.push(if place == 0 { '[' } else { ',' });
+            let id = result.event_id.as_ref().map(EventId::as_str);
+            let Some(id) = id.filter(|id| result.success && needs_no_escape(id)) else {
+                json.push_str(&serde_json::to_string(result)?);
+                continue;
+            };
+            let rest = match &like {
+                Some((other, rest)) if other.is_like(result) => rest,
+                _ => &like.insert((result, result.json_after_id()?)).1,
+            };
+            json.push_str(ID_BEFORE);
+            json.push_str(id);
+            json.push_str(rest);
+        }
+        if self.results.is_empty() {
+            json.push('[');
+        }
+        json.push(']');
+        json.push_str(after);
+        Ok(json)
+    }
+}
+
+/// What stands before the id of an event that was accepted.
+const ID_BEFORE: &str = r#"{"success":true,"event_id":""#;
+
+/// Returns whether a text is written between quotes as it is.
+fn needs_no_escape(text: &str) -> bool {
+    text.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\')
 }
 
 impl BatchAnswer {
@@ -369,4 +422,36 @@ fn too_many(error: Error) -> Failure {
         return error.into();
     }
     Failure::invalid_body(vec![FieldError::new("/events", "too_long", error.message().to_owned())])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_to_batches_are_written_as_they_are_serialized() {
+        let at = Timestamp::from_seconds;
+        let id = |id: &str| EventId::new(id).unwrap();
+        let accepted = |id: &str, second, duplicate, queued| {
+            let id = EventId::new(id).unwrap();
+            Ok(Accepted { id, received_at: at(second), duplicate, queued })
+        };
+        let refused = || Err(Error::invalid("ingest", "/title", "length", "must not be \"[]\""));
+        let outcomes = vec![
+            accepted("a", 1, false, false),
+            accepted("b", 1, false, false),
+            accepted("b", 1, true, false),
+            refused(),
+            accepted("c \"quoted\" \\", 1, false, false),
+            accepted("d", 2, false, false),
+            accepted("ü", 2, false, false),
+            accepted("e", 2, false, true),
+            refused(),
+        ];
+        let ids = (0..outcomes.len()).map(|place| (place != 3).then(|| id("x"))).collect::<Vec<_>>();
+        for (ids, outcomes) in [(ids, outcomes), (vec![None], vec![refused()]), (Vec::new(), Vec::new())] {
+            let answer = BatchAnswer::new("[] \"b\"".to_owned(), ids, outcomes, at(3));
+            assert_eq!(answer.to_json().unwrap(), serde_json::to_string(&answer).unwrap());
+        }
+    }
 }
