@@ -211,6 +211,7 @@ impl EventStore for ListStore {
             writable: true,
             events,
             bytes: None,
+            impairments: Vec::new(),
             details: Vec::new(),
         })
     }

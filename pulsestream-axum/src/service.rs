@@ -8,6 +8,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use pulsestream::{ComponentStatus, Status};
 use pulsestream_core::Error;
+use pulsestream_core::ports::event_store::Impairment;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -70,7 +71,7 @@ async fn about() -> axum::Json<About> {
 pub(crate) enum HealthStatus {
     /// Everything answers.
     Healthy,
-    /// Events are accepted, something else does not answer.
+    /// Events are accepted, something else does not answer, or something works less well than it should.
     Degraded,
     /// Events are not accepted.
     Unhealthy,
@@ -110,7 +111,7 @@ async fn health(State(app): State<App>) -> axum::Json<HealthView> {
 
 #[derive(Debug, Serialize, ToSchema)]
 struct ReadyView {
-    /// `ready`; `degraded` when events are accepted and something else does not work; `not_ready`.
+    /// `ready`; `degraded` when events are accepted and something else does not work, or works less well than it should; `not_ready`.
     status: &'static str,
     uptime_seconds: u64,
     checks: Vec<CheckView>,
@@ -120,13 +121,16 @@ struct ReadyView {
 #[derive(Debug, Serialize, ToSchema)]
 struct CheckView {
     name: &'static str,
-    /// `ok` or `failed`.
+    /// `ok`, `impaired` when it works less well than it should, or `failed`.
     status: &'static str,
     /// Whether no event is accepted without it.
     is_vital: bool,
-    /// Why it failed.
+    /// Why it failed, or is impaired.
     #[serde(skip_serializing_if = "Option::is_none")]
     cause: Option<String>,
+    /// What helps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remedy: Option<String>,
     /// What it said of itself.
     #[serde(skip_serializing_if = "Map::is_empty")]
     details: Map<String, Value>,
@@ -135,14 +139,18 @@ struct CheckView {
 impl From<&ComponentStatus> for CheckView {
     fn from(component: &ComponentStatus) -> Self {
         let details = component.details.iter().map(|(name, text)| ((*name).to_owned(), text.clone().into()));
-        let cause = component.outcome.as_ref().err();
-        Self {
-            name: component.name,
-            status: if cause.is_none() { "ok" } else { "failed" },
-            is_vital: component.is_vital,
-            cause: cause.map(|error| format!("{}: {}", error.kind(), error.message())),
-            details: details.collect(),
-        }
+        let impairments = &component.impairments;
+        let told = |part: fn(&Impairment) -> &str| {
+            let parts: Vec<_> = impairments.iter().map(part).collect();
+            (!parts.is_empty()).then(|| parts.join("; "))
+        };
+        let (status, cause, remedy) = match &component.outcome {
+            Err(error) => ("failed", Some(format!("{}: {}", error.kind(), error.message())), None),
+            Ok(()) if impairments.is_empty() => ("ok", None, None),
+            Ok(()) => ("impaired", told(|it| &it.cause), told(|it| &it.remedy)),
+        };
+        let (name, is_vital) = (component.name, component.is_vital);
+        Self { name, status, is_vital, cause, remedy, details: details.collect() }
     }
 }
 
@@ -170,7 +178,9 @@ async fn metrics(State(app): State<App>) -> Response {
         Some(queue) => in_time(queue.depth()).await.ok(),
         None => None,
     };
-    let page = app.telemetry.render(&app.ps, uptime, app.bodies.used(), queue);
+    let store = in_time(app.ps.event_store().check()).await;
+    let impairments = store.map(|store| store.impairments).unwrap_or_default();
+    let page = app.telemetry.render(&app.ps, uptime, app.bodies.used(), queue, &impairments);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response()
 }
 

@@ -1,11 +1,13 @@
 //! Numbers of this router, and their Prometheus text.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::http::StatusCode;
 use pulsestream::PulseStream;
+use pulsestream_core::ports::event_store::Impairment;
 use pulsestream_core::ports::ingest_queue::QueueDepth;
 
 use crate::operation::Operation;
@@ -94,6 +96,7 @@ impl Telemetry {
         uptime: Duration,
         body_bytes: usize,
         queue: Option<QueueDepth>,
+        impairments: &[Impairment],
     ) -> String {
         let mut page = Page::default();
         page.head("build_info", "gauge", "The version that runs.");
@@ -110,6 +113,14 @@ impl Telemetry {
             "1 while this node limits rates on its own, without the others.",
         );
         page.line("rate_limit_local", &[], u8::from(ps.limits_locally()));
+        let name = "event_store_impaired";
+        page.head(
+            name,
+            "gauge",
+            "1 for each way in which the store works less well than it should; health/ready says more.",
+        );
+        let codes: BTreeSet<_> = impairments.iter().map(|impairment| impairment.code).collect();
+        codes.iter().for_each(|code| page.line(name, &[("code", code)], 1));
         self.render_http(body_bytes, &mut page);
         page.0
     }

@@ -107,6 +107,9 @@ async fn ask(store: &str) -> Result<ExitCode> {
     for (name, value) in &status.details {
         say!("{name:<11} {value}");
     }
+    for impairment in &status.impairments {
+        say!("impaired    {}: {}", impairment.cause, impairment.remedy);
+    }
     ps.close().await?;
     Ok(if status.writable { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

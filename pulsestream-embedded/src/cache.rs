@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pulsestream_core::event::FieldPath;
@@ -37,8 +37,8 @@ pub(crate) enum CacheKey {
 pub(crate) struct Cache {
     state: Mutex<State>,
     budget_bytes: usize,
-    /// Whether it was said that filters do not fit.
-    is_warned: AtomicBool,
+    /// How many filters were loaded and not kept, because they do not fit.
+    unkept_filters: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -68,6 +68,13 @@ impl State {
     }
 }
 
+/// What is the matter when filters do not fit.
+pub(crate) const FILTERS_DO_NOT_FIT: &str = "the cache is too small for the fingerprints of the ids among which new ones may be, 5 bytes \
+    an event, so that appends read some from the disk";
+/// What helps then.
+pub(crate) const RAISE_CACHE_BYTES: &str =
+    "raise cache_bytes, or let ids begin with the time: fingerprints of older ids are not looked at then";
+
 /// The place of filters in [`State::by_age`]: they go last.
 const FILTERS: usize = 1;
 
@@ -85,7 +92,7 @@ struct Entry {
 impl Cache {
     /// Creates a cache that keeps up to `budget_bytes`.
     pub(crate) fn new(budget_bytes: usize) -> Self {
-        Self { state: Mutex::default(), budget_bytes, is_warned: AtomicBool::new(false) }
+        Self { state: Mutex::default(), budget_bytes, unkept_filters: AtomicU64::new(0) }
     }
 
     /// Returns what is kept under the key of a part, or loads it. `load` also says how many bytes it takes.
@@ -123,15 +130,16 @@ impl Cache {
         self.lock().bytes
     }
 
-    /// Says once what makes appends slow from now on.
+    /// Returns how many filters were loaded and not kept.
+    pub(crate) fn unkept_filters(&self) -> u64 {
+        self.unkept_filters.load(Ordering::Relaxed)
+    }
+
+    /// Counts a filter that does not fit, and says once what makes appends slow from now on.
     #[cold]
-    fn warn_of_filters(&self) {
-        if !self.is_warned.swap(true, Ordering::Relaxed) {
-            tracing::warn!(
-                cache_bytes = self.budget_bytes,
-                "the cache is too small for the fingerprints of all ids, which take 5 bytes an event, so that appends read some from \
-                 the disk: raise cache_bytes"
-            );
+    fn refuse_filter(&self) {
+        if self.unkept_filters.fetch_add(1, Ordering::Relaxed) == 0 {
+            tracing::warn!(cache_bytes = self.budget_bytes, "{FILTERS_DO_NOT_FIT}: {RAISE_CACHE_BYTES}");
         }
     }
 
@@ -155,13 +163,16 @@ impl Cache {
     fn insert(&self, key: (u64, CacheKey), value: Arc<dyn Any + Send + Sync>, bytes: usize) {
         // Something larger than the budget is used and let go.
         if bytes > self.budget_bytes {
+            if class(&key) == FILTERS {
+                self.refuse_filter();
+            }
             return;
         }
         let mut state = self.lock();
         state.remove(&key);
         if class(&key) == FILTERS {
             if state.filter_bytes + bytes > self.budget_bytes {
-                self.warn_of_filters();
+                self.refuse_filter();
                 return;
             }
             state.filter_bytes += bytes;
@@ -197,7 +208,7 @@ mod tests {
         for _ in 0..10 {
             (1..=4).for_each(filter);
         }
-        assert_eq!((loads.get(), cache.bytes()), (3 + 10, 90));
+        assert_eq!((loads.get(), cache.bytes(), cache.unkept_filters()), (3 + 10, 90, 10));
         // A column takes the place of some, and gives it back.
         cache.get(9, CacheKey::Ids, || Ok(((), 50))).unwrap();
         let held = |part, key| cache.find(&(part, key)).is_some();
@@ -207,6 +218,13 @@ mod tests {
         assert_eq!(cache.bytes(), 90);
         (1..=4).for_each(|part| cache.forget(part));
         assert_eq!(cache.bytes(), 0);
+        let before = cache.unkept_filters();
+        cache.get(5, CacheKey::IdFilter, || Ok(((), 101))).unwrap();
+        assert_eq!(
+            (cache.bytes(), cache.unkept_filters()),
+            (0, before + 1),
+            "one that is larger than the cache"
+        );
     }
 
     #[test]

@@ -13,8 +13,9 @@ use serde::{Deserialize, Serialize};
 pub struct EmbeddedConfig {
     /// What an acknowledgement means unless an append says otherwise: `written` or `durable`.
     pub durability: Durability,
-    /// Bytes of loaded columns, and of fingerprints of ids, that are kept; default 256 MiB. Fingerprints take 5 bytes an event; appends
-    /// are slow when they do not all fit.
+    /// Bytes of loaded columns, and of fingerprints of ids, that are kept; default 256 MiB. The fingerprints take 5 bytes an event;
+    /// appends are slow when those do not fit of segments that may have the ids of new events, which are all when ids are random, and the last
+    /// few when ids begin with the time.
     pub cache_bytes: usize,
     /// Bytes of fresh events after which they are sealed into a segment; default 32 MiB. Up to three times as much is held while
     /// sealing lags, then appends wait.

@@ -160,6 +160,7 @@ impl EventStore for EmbeddedStore {
             writable: !engine.is_poisoned(),
             events: Some(view.events()),
             bytes: Some(sealed + fresh as u64),
+            impairments: engine.impairments(),
             details,
         })
     }

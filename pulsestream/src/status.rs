@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pulsestream_core::alerting::PROCESSOR;
 use pulsestream_core::id::TenantId;
-use pulsestream_core::ports::event_store::{Partition, StoreStatus};
+use pulsestream_core::ports::event_store::{Impairment, Partition, StoreStatus};
 use pulsestream_core::ports::live_bus::{LiveMessage, LiveTopic};
 use pulsestream_core::{Error, ErrorKind, Result};
 
@@ -38,14 +38,16 @@ pub struct ComponentStatus {
     pub is_vital: bool,
     /// Why it does not work, or in which way it works less well.
     pub outcome: Result<()>,
+    /// What is slow or missing, although it works.
+    pub impairments: Vec<Impairment>,
     /// Named facts for people.
     pub details: Vec<(&'static str, String)>,
 }
 
 impl Status {
-    /// Returns whether everything works.
+    /// Returns whether everything works, and nothing less well than it should.
     pub fn is_healthy(&self) -> bool {
-        self.components.iter().all(|component| component.outcome.is_ok())
+        self.components.iter().all(|component| component.outcome.is_ok() && component.impairments.is_empty())
     }
 
     /// Returns whether events are accepted.
@@ -101,11 +103,17 @@ impl Status {
         let store = ComponentStatus {
             name: "event_store",
             is_vital: queue.is_none(),
+            impairments: event_store.as_ref().map(|status| status.impairments.clone()).unwrap_or_default(),
             details: event_store.as_ref().map(|status| status.details.clone()).unwrap_or_default(),
             outcome: stored,
         };
-        let other =
-            |name, is_vital, outcome| ComponentStatus { name, is_vital, outcome, details: Vec::new() };
+        let other = |name, is_vital, outcome| ComponentStatus {
+            name,
+            is_vital,
+            outcome,
+            impairments: Vec::new(),
+            details: Vec::new(),
+        };
         let mut components = vec![
             store,
             other("identity_store", true, identity_store),
@@ -146,7 +154,8 @@ async fn ingest_queue(inner: &Inner) -> Option<ComponentStatus> {
             ]
         },
     );
-    Some(ComponentStatus { name: "ingest_queue", is_vital: true, outcome: depth.map(drop), details })
+    let (outcome, impairments) = (depth.map(drop), Vec::new());
+    Some(ComponentStatus { name: "ingest_queue", is_vital: true, outcome, impairments, details })
 }
 
 async fn in_time<T>(name: &'static str, check: impl Future<Output = Result<T>>) -> Result<T> {

@@ -4,6 +4,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
 use pulsestream::core::auth::Secret;
+use pulsestream::prelude::*;
 use pulsestream_axum::{ApiConfig, MetricsAccess, router};
 use serde_json::json;
 
@@ -55,6 +56,39 @@ async fn readiness_names_what_does_not_answer() {
     assert!(check["cause"].as_str().unwrap().starts_with("closed: "), "{check}");
     server.clock.advance(std::time::Duration::from_secs(10));
     assert_eq!(server.get("/health").await.json()["status"], "unhealthy");
+}
+
+#[tokio::test]
+async fn a_store_that_works_less_well_is_ready_and_says_what_helps() {
+    let place = tempfile::tempdir().unwrap();
+    let (folder, copy) = (place.path().join("store"), place.path().join("copy"));
+    let ps = PulseStream::open(&format!("file:{}", folder.display())).await.unwrap();
+    let event = Event::new(EventId::new("e1").unwrap(), "order_failed", ps.env().now());
+    ps.tenant(TenantId::from_name("shop")).ingest(event).await.unwrap();
+    ps.backup(&copy, |_| ()).await.unwrap();
+    ps.close().await.unwrap();
+    let segment = std::fs::read_dir(copy.join("segments")).unwrap().next().unwrap().unwrap();
+    std::fs::remove_file(segment.path()).unwrap();
+
+    let ps = PulseStream::open(&format!("file:{}", copy.display())).await.unwrap();
+    let router = router(ps.clone(), ApiConfig::default()).unwrap();
+    let get = async |path: &str| send(router.clone(), Request::get(path).body(Body::empty()).unwrap()).await;
+    let ready = get("/health/ready").await;
+    assert_eq!(
+        (ready.status.as_u16(), &ready.json()["status"]),
+        (200, &json!("degraded")),
+        "{}",
+        ready.text()
+    );
+    let check = &ready.json()["checks"][0];
+    assert_eq!((&check["status"], &check["details"]["writable"]), (&json!("impaired"), &json!(true)));
+    assert!(check["cause"].as_str().unwrap().contains("cannot be opened"), "{check}");
+    assert!(check["remedy"].as_str().unwrap().contains("--set-aside"), "{check}");
+    assert_eq!(check["details"]["impairments"][0]["code"], "segment_lost");
+    assert_eq!(get("/health").await.json()["status"], "degraded");
+    let metrics = get("/metrics").await.text();
+    assert!(metrics.contains("pulsestream_event_store_impaired{code=\"segment_lost\"} 1\n"), "{metrics}");
+    ps.close().await.unwrap();
 }
 
 #[tokio::test]

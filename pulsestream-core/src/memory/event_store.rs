@@ -210,6 +210,7 @@ impl EventStore for MemoryEventStore {
             writable: log.events < self.limits.max_events && log.bytes < self.limits.max_bytes,
             events: Some(log.events),
             bytes: Some(log.bytes),
+            impairments: Vec::new(),
             details: Vec::new(),
         })
     }

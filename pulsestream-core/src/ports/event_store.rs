@@ -188,6 +188,17 @@ pub struct EventStoreCapabilities {
     pub shared: bool,
 }
 
+/// In which way a store works less well than it should, while it works.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Impairment {
+    /// Its name for machines, in snake case.
+    pub code: &'static str,
+    /// What is the matter.
+    pub cause: String,
+    /// What helps.
+    pub remedy: String,
+}
+
 /// The state of a store, for health checks and `doctor`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StoreStatus {
@@ -201,6 +212,8 @@ pub struct StoreStatus {
     pub events: Option<u64>,
     /// Bytes held on disk or in memory, when cheap to know.
     pub bytes: Option<u64>,
+    /// What is slow or missing now, although the store goes on.
+    pub impairments: Vec<Impairment>,
     /// Named facts for people, for example a recovery that cut a torn tail.
     pub details: Vec<(&'static str, String)>,
 }

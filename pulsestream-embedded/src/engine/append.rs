@@ -243,6 +243,7 @@ impl Leader {
 #[allow(clippy::cast_possible_truncation, reason = "segments use the low half of the hash")]
 fn find_sealed(engine: &Engine, segments: &[Segment], jobs: &[Job]) -> FaultResult<Vec<Vec<bool>>> {
     let mut found: Vec<Vec<bool>> = jobs.iter().map(|job| vec![false; job.batch.len()]).collect();
+    let unkept = engine.cache.unkept_filters();
     for segment in segments.iter().rev() {
         let overlaps = |batch: &EncodedBatch| {
             let (wanted, held) = (&batch.id_range, segment.footer().ids(batch.tenant));
@@ -263,6 +264,9 @@ fn find_sealed(engine: &Engine, segments: &[Segment], jobs: &[Job]) -> FaultResu
                 *found = segment.find_id(&engine.cache, engine.hasher, batch.tenant, id, low)?.is_some();
             }
         }
+    }
+    if engine.cache.unkept_filters() != unkept {
+        engine.note_slow_append();
     }
     Ok(found)
 }
@@ -301,6 +305,7 @@ mod tests {
     use pulsestream_core::testkit::{EventGenerator, block_on};
 
     use super::*;
+    use crate::engine::SLOW_APPENDS_SHOWN;
     use crate::storage::SimFs;
     use crate::{EmbeddedConfig, EmbeddedStore};
 
@@ -329,6 +334,46 @@ mod tests {
         assert_eq!(store.engine.cache.bytes(), 0, "no fingerprints were read");
         assert_eq!(append(&store, &batches[2]), 0, "the events of a segment are known");
         assert!(store.engine.cache.bytes() > 0);
+    }
+
+    #[test]
+    fn fingerprints_that_do_not_fit_are_an_impairment_for_a_while() {
+        let (env, clock) = Env::manual("2026-01-01T00:00:00Z".parse().unwrap(), 1);
+        let config = EmbeddedConfig {
+            seal_events: 10,
+            segment_events: 10,
+            cache_bytes: 100,
+            ..EmbeddedConfig::default()
+        };
+        let store = EmbeddedStore::open_storage(Arc::new(SimFs::new()), config, env, false).unwrap();
+        let mut generator = EventGenerator::new(1);
+        let mut batch = |prefix: &str| {
+            let mut events: Vec<_> = generator.by_ref().take(10).collect();
+            for (index, event) in events.iter_mut().enumerate() {
+                event.id = format!("{prefix}{index}").parse().unwrap();
+            }
+            events
+        };
+        let append = |events| {
+            block_on(store.append(TenantId::from_name("a"), events, AppendOptions::default())).unwrap();
+            store.engine.seal_now(&store.group).unwrap();
+        };
+        let codes = || {
+            let status = block_on(store.check()).unwrap();
+            status.impairments.into_iter().map(|impairment| impairment.code).collect::<Vec<_>>()
+        };
+        // Two segments fit, and what comes after them in the order of ids needs none.
+        for prefix in ["b", "c", "d", "e"] {
+            append(batch(prefix));
+            assert!(codes().is_empty(), "{prefix}");
+        }
+        // A batch that reaches over all of them does, and finds no room for every one.
+        let mut events = batch("a");
+        events[9].id = "f".parse().unwrap();
+        append(events);
+        assert_eq!(codes(), ["fingerprints_do_not_fit"]);
+        clock.advance(SLOW_APPENDS_SHOWN);
+        assert!(codes().is_empty());
     }
 
     #[test]

@@ -12,10 +12,11 @@ mod worker;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
 use pulsestream_core::env::Env;
 use pulsestream_core::id::TenantId;
-use pulsestream_core::ports::event_store::{PARTITIONS, Partition};
+use pulsestream_core::ports::event_store::{Impairment, PARTITIONS, Partition};
 
 pub(crate) use append::{Job, Leader};
 pub(crate) use lost::Lost;
@@ -23,7 +24,7 @@ pub(crate) use open::open;
 pub(crate) use worker::Workers;
 
 use self::reserve::Reserve;
-use crate::cache::Cache;
+use crate::cache::{Cache, FILTERS_DO_NOT_FIT, RAISE_CACHE_BYTES};
 use crate::config::EmbeddedConfig;
 use crate::error::{Fault, FaultResult};
 use crate::hot::Generation;
@@ -37,6 +38,9 @@ use crate::wal::Spares;
 
 /// Generations that may wait to be sealed before appends wait too.
 const MAX_FROZEN: usize = 2;
+
+/// For how long it is said that appends read fingerprints from the disk after the last one did.
+const SLOW_APPENDS_SHOWN: Duration = Duration::from_secs(300);
 
 /// An open store.
 #[derive(Debug)]
@@ -64,6 +68,8 @@ pub(crate) struct Engine {
     work_changed: Condvar,
     closed: AtomicBool,
     poisoned: AtomicBool,
+    /// When an append last read fingerprints that the cache cannot keep.
+    slow_append_at: Mutex<Option<Duration>>,
     /// Whether threads of the store maintain it; tests maintain it themselves.
     background: bool,
     lock: Mutex<Option<Box<dyn std::fmt::Debug + Send + Sync>>>,
@@ -131,6 +137,36 @@ impl Engine {
     /// Returns the last failure of the store's own threads, until they succeed again.
     pub(crate) fn maintenance_error(&self) -> Option<String> {
         held(&self.work).last_error.as_ref().map(ToString::to_string)
+    }
+
+    /// Returns what is slow or missing now.
+    pub(crate) fn impairments(&self) -> Vec<Impairment> {
+        let lost = self.view().lost.clone().into_iter().map(|lost| Impairment {
+            code: "segment_lost",
+            cause: format!(
+                "the segment {} cannot be opened, and questions that need it are refused",
+                lost.file
+            ),
+            remedy: "restore a snapshot, or go on without it: pulsestream doctor --set-aside".to_owned(),
+        });
+        let failing = self.maintenance_error().map(|error| Impairment {
+            code: "maintenance_fails",
+            cause: format!("events are not sealed and merged: {error}"),
+            remedy: "free the disk, or see to what the cause names; the store tries again".to_owned(),
+        });
+        let last = *held(&self.slow_append_at);
+        let is_slow = last.is_some_and(|at| self.env.monotonic().saturating_sub(at) < SLOW_APPENDS_SHOWN);
+        let slow = is_slow.then(|| Impairment {
+            code: "fingerprints_do_not_fit",
+            cause: FILTERS_DO_NOT_FIT.to_owned(),
+            remedy: RAISE_CACHE_BYTES.to_owned(),
+        });
+        lost.chain(failing).chain(slow).collect()
+    }
+
+    /// Remembers that an append read fingerprints which the cache cannot keep.
+    fn note_slow_append(&self) {
+        *held(&self.slow_append_at) = Some(self.env.monotonic());
     }
 
     /// Returns the position after the last visible event of a partition.

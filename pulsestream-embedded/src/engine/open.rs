@@ -77,6 +77,7 @@ pub(crate) fn open(
         env,
         hasher,
         truncated_bytes: recovered.truncated_bytes,
+        slow_append_at: Mutex::new(None),
         view: RwLock::new(Arc::new(View { segments, lost, generations })),
         sealed: AtomicU64::new(manifest.sealed),
         manifest: Mutex::new(manifest),

@@ -143,6 +143,8 @@ fn a_segment_that_cannot_be_opened_leaves_the_others_readable() {
         folder.the_rest_is_readable(&store);
         let status = block_on(store.check()).unwrap();
         assert!(status.details.contains(&("lost_segment", folder.segments[0].clone())), "{what}");
+        let [lost] = &status.impairments[..] else { panic!("{what}: {:?}", status.impairments) };
+        assert!(lost.code == "segment_lost" && lost.cause.contains(&folder.segments[0]), "{what}: {lost:?}");
 
         // Whatever needs the segment says so.
         let refused = |outcome: Result<(), Error>| folder.is_damage_of_the_first(&outcome.unwrap_err());

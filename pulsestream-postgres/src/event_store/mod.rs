@@ -165,6 +165,7 @@ impl EventStore for PostgresEventStore {
                         events: None,
                         // As of the last time that the server analyzed the tables.
                         bytes: u64::try_from(bytes).ok(),
+                        impairments: Vec::new(),
                         details: vec![
                             ("server_version", version),
                             ("schema", schema),
