@@ -138,7 +138,7 @@ pub(crate) const COLUMNS: [Column; 30] = [
         Kind::Text,
         |event| Cell::Text(Cow::Borrowed(event.id.as_str())),
         |event, cell| {
-            event.id = EventId::new(cell.text("id")?.into_owned())?;
+            event.id = EventId::new(&cell.text("id")?)?;
             Ok(())
         },
     ),
