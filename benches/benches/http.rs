@@ -1,7 +1,8 @@
 //! The HTTP interface over the embedded store with durable acknowledgements, beside a handler that only parses the same JSON and
 //! beside the store called directly, in one run. It needs `wrk`, and two cores: one for the server, one for `wrk`.
 //!
-//! - `cargo bench -p pulsestream-benches --bench http`: rates and latencies; `SECONDS=20` in the environment makes it longer.
+//! - `cargo bench -p pulsestream-benches --bench http`: rates and latencies, each server and its store on one core. `CORES=all` in the
+//!   environment lets the store's own threads have what `wrk` leaves of the other one; `SECONDS=20` makes it longer.
 //! - `cargo bench -p pulsestream-benches --bench http -- overload`: a minute of five times what the server can do, arriving at its
 //!   own pace, while another tenant sends one event at a time.
 //!
@@ -19,7 +20,7 @@
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -147,7 +148,10 @@ fn wrk(
     }
     writeln!(script, "init = function() for i, body in ipairs(bodies) do requests[i] = wrk.format(nil, nil, nil, body) end end").unwrap();
     writeln!(script, "request = function() turn = turn % #requests + 1; return requests[turn] end").unwrap();
-    let output = Command::new("wrk")
+    let (program, before): (_, &[&str]) =
+        if has_one_core() { ("taskset", &["-c", "1", "wrk"]) } else { ("wrk", &[]) };
+    let output = Command::new(program)
+        .args(before)
         .args([
             "-t1",
             &format!("-c{connections}"),
@@ -221,7 +225,24 @@ fn direct(bodies: &[Value], seconds: u64) -> f64 {
     rate
 }
 
+fn has_one_core() -> bool {
+    std::env::var("CORES").as_deref() != Ok("all")
+}
+
+/// Keeps this process to the first core, with all threads that it will start.
+fn take_one_core() {
+    let process = std::process::id().to_string();
+    let done = Command::new("taskset").args(["-c", "-p", "0", &process]).stdout(Stdio::null()).status();
+    assert!(
+        done.expect("this bench needs taskset, of util-linux").success(),
+        "there is no first core to take"
+    );
+}
+
 fn rates(seconds: u64) {
+    if has_one_core() {
+        take_one_core();
+    }
     let (single, many) = (vec![event(&Random::new(1))], batches(BATCH_BODIES, BATCH_EVENTS));
     println!(
         "an event has about {} bytes of JSON, a batch {BATCH_EVENTS} events; {seconds} s each",
