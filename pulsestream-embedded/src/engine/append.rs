@@ -1,11 +1,13 @@
 //! The leader of a group commit: duplicates out, into the log, visible.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
+use std::ops::RangeInclusive;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use pulsestream_core::id::TenantId;
 use pulsestream_core::ports::event_store::Partition;
 
 use super::{Engine, MAX_FROZEN, held, partition_index};
@@ -13,7 +15,7 @@ use crate::error::{Fault, FaultResult};
 use crate::hot::{Batch, EncodedBatch, Generation};
 use crate::part::Rows;
 use crate::record::Record;
-use crate::segment::Segment;
+use crate::segment::{IdOrder, Segment};
 use crate::wal::{Lead, Wal, frame_bytes};
 
 /// A commit that takes longer than this must not block a caller's thread.
@@ -50,13 +52,34 @@ impl Hasher for AsIs {
 
 type IdSet = HashSet<u128, BuildHasherDefault<AsIs>>;
 
+/// The ids of a generation, which is in no segment yet.
+#[derive(Debug)]
+struct FreshIds {
+    generation: Arc<Generation>,
+    hashes: IdSet,
+    /// Between which orders the ids of each tenant are, and those of appends that failed.
+    ranges: HashMap<TenantId, RangeInclusive<IdOrder>>,
+}
+
+impl FreshIds {
+    fn new(generation: Arc<Generation>, capacity: usize) -> Self {
+        let hashes = IdSet::with_capacity_and_hasher(capacity, BuildHasherDefault::default());
+        Self { generation, hashes, ranges: HashMap::new() }
+    }
+
+    /// Returns the range of a tenant, to be widened before its ids are added.
+    fn range(&mut self, tenant: TenantId) -> &mut RangeInclusive<IdOrder> {
+        self.ranges.entry(tenant).or_insert(IdOrder::NONE)
+    }
+}
+
 /// The one writer of the log.
 #[derive(Debug)]
 pub(crate) struct Leader {
     engine: Arc<Engine>,
     pub(crate) wal: Wal,
     /// Ids of the events that are in no segment yet, by generation, oldest first.
-    ids: Vec<(Arc<Generation>, IdSet)>,
+    ids: Vec<FreshIds>,
     /// A moving average of the time a commit takes.
     commit_time: Duration,
 }
@@ -66,30 +89,29 @@ impl Leader {
     pub(crate) fn new(engine: Arc<Engine>, wal: Wal) -> Self {
         let mut ids = Vec::new();
         for generation in &engine.view().generations {
-            let mut set = IdSet::default();
+            let mut fresh = FreshIds::new(Arc::clone(generation), 0);
             for batch in generation.batches_from(0) {
                 for row in 0..batch.len() {
                     if let Some((_, id)) = Record::decode_place(batch.record(row)) {
-                        set.insert(engine.hasher.wide_hash(batch.tenant, id));
+                        IdOrder::of(id).widen(fresh.range(batch.tenant));
+                        fresh.hashes.insert(engine.hasher.wide_hash(batch.tenant, id));
                     }
                 }
             }
-            ids.push((Arc::clone(generation), set));
+            ids.push(fresh);
         }
         Self { engine, wal, ids, commit_time: Duration::ZERO }
     }
 
     /// Starts a new generation, so that the current one can be sealed.
     pub(crate) fn freeze(&mut self) {
-        let is_empty = self.ids.last().is_some_and(|(generation, _)| generation.rows() == 0);
+        let is_empty = self.ids.last().is_some_and(|fresh| fresh.generation.rows() == 0);
         if is_empty {
             return;
         }
         let generation = Arc::new(Generation::new(self.wal.position()));
         // As large as it gets, so that no append waits while it grows.
-        let ids =
-            IdSet::with_capacity_and_hasher(self.engine.config.seal_events, BuildHasherDefault::default());
-        self.ids.push((Arc::clone(&generation), ids));
+        self.ids.push(FreshIds::new(Arc::clone(&generation), self.engine.config.seal_events));
         self.engine.change_view(|view| view.generations.push(generation));
         self.engine.request_seal();
     }
@@ -98,10 +120,10 @@ impl Leader {
     /// wait for it.
     pub(crate) fn catch_up(&mut self) {
         let sealed = self.engine.sealed.load(Ordering::Acquire);
-        if self.ids.first().is_some_and(|(generation, _)| generation.start() >= sealed) {
+        if self.ids.first().is_some_and(|fresh| fresh.generation.start() >= sealed) {
             return;
         }
-        self.ids.retain(|(generation, _)| generation.start() >= sealed);
+        self.ids.retain(|fresh| fresh.generation.start() >= sealed);
         if let Err(fault) = self.wal.release(sealed) {
             tracing::warn!(%fault, "cannot reuse a log file");
         }
@@ -129,9 +151,9 @@ impl Leader {
             self.write(&mut batches, sync)
         })();
         if let Err(fault) = outcome {
-            if let Some((_, set)) = self.ids.last_mut() {
+            if let Some(active) = self.ids.last_mut() {
                 added.iter().for_each(|hash| {
-                    set.remove(hash);
+                    active.hashes.remove(hash);
                 });
             }
             return Err(fault);
@@ -147,16 +169,22 @@ impl Leader {
         mut known: Vec<bool>,
         added: &mut Vec<u128>,
     ) -> FaultResult<Vec<bool>> {
-        let Some(((_, active), frozen)) = self.ids.split_last_mut() else { return Err(Fault::Closed) };
+        let Some((active, frozen)) = self.ids.split_last_mut() else { return Err(Fault::Closed) };
         // One table after the other: looks into the same one do not wait for each other.
-        for (_, set) in frozen {
+        for fresh in frozen {
+            if !fresh.ranges.get(&batch.tenant).is_some_and(|held| overlap(&batch.id_range, held)) {
+                continue;
+            }
             for (known, hash) in known.iter_mut().zip(&batch.hashes) {
-                *known |= set.contains(hash);
+                *known |= fresh.hashes.contains(hash);
             }
         }
+        let range = active.range(batch.tenant);
+        batch.id_range.start().widen(range);
+        batch.id_range.end().widen(range);
         let mut stored = Vec::with_capacity(batch.len());
         for (known, hash) in known.into_iter().zip(&batch.hashes) {
-            let is_new = !known && active.insert(*hash);
+            let is_new = !known && active.hashes.insert(*hash);
             if is_new {
                 added.push(*hash);
             }
@@ -185,7 +213,7 @@ impl Leader {
     }
 
     fn publish(&mut self, batches: Vec<EncodedBatch>) {
-        let Some((active, _)) = self.ids.last() else { return };
+        let Some(FreshIds { generation: active, .. }) = self.ids.last() else { return };
         let events: usize = batches.iter().map(EncodedBatch::len).sum();
         let mut position = self.wal.position() - events as u64;
         let mut touched = [false; pulsestream_core::ports::event_store::PARTITIONS as usize];
@@ -235,6 +263,11 @@ impl Leader {
     }
 }
 
+/// Returns whether ids of one range may be in the other.
+fn overlap(wanted: &RangeInclusive<IdOrder>, held: &RangeInclusive<IdOrder>) -> bool {
+    held.start() <= wanted.end() && wanted.start() <= held.end()
+}
+
 /// Says for each event of each job whether a segment has its id: an id is remembered as long as its event is held.
 ///
 /// One segment after the other, so that its fingerprints stay in the processor's cache, and are read once for all jobs where they do
@@ -246,8 +279,7 @@ fn find_sealed(engine: &Engine, segments: &[Segment], jobs: &[Job]) -> FaultResu
     let unkept = engine.cache.unkept_filters();
     for segment in segments.iter().rev() {
         let overlaps = |batch: &EncodedBatch| {
-            let (wanted, held) = (&batch.id_range, segment.footer().ids(batch.tenant));
-            held.is_some_and(|held| held.start() <= wanted.end() && wanted.start() <= held.end())
+            segment.footer().ids(batch.tenant).is_some_and(|held| overlap(&batch.id_range, &held))
         };
         let mut jobs = jobs.iter().zip(&mut found).filter(|(job, _)| overlaps(&job.batch)).peekable();
         if jobs.peek().is_none() {
@@ -374,6 +406,42 @@ mod tests {
         assert_eq!(codes(), ["fingerprints_do_not_fit"]);
         clock.advance(SLOW_APPENDS_SHOWN);
         assert!(codes().is_empty());
+    }
+
+    #[test]
+    fn events_that_wait_to_be_sealed_are_known_in_whatever_order_their_ids_came() {
+        let config = EmbeddedConfig { seal_events: 10, segment_events: 10, ..EmbeddedConfig::default() };
+        let disk: Arc<dyn crate::storage::Storage> = Arc::new(SimFs::new());
+        let open =
+            || EmbeddedStore::open_storage(Arc::clone(&disk), config.clone(), Env::system(), false).unwrap();
+        let mut generator = EventGenerator::new(1);
+        let batches: Vec<Vec<_>> = (0..MAX_FROZEN).map(|_| generator.by_ref().take(10).collect()).collect();
+        let append = |store: &EmbeddedStore, tenant, batch: &Vec<_>| {
+            let tenant = TenantId::from_name(tenant);
+            let outcomes = block_on(store.append(tenant, batch.clone(), AppendOptions::default())).unwrap();
+            outcomes.iter().filter(|outcome| matches!(outcome, AppendOutcome::Stored)).count()
+        };
+        let store = open();
+        for batch in &batches {
+            assert_eq!(append(&store, "a", batch), 10);
+        }
+        for tenant in ["b", "c"] {
+            let descending = batches.iter().rev().flatten().rev().cloned().collect::<Vec<_>>();
+            assert_eq!(append(&store, tenant, &descending[..3].to_vec()), 3);
+            assert_eq!(append(&store, tenant, &descending[..5].to_vec()), 2);
+        }
+        assert!(store.engine.view().segments.is_empty());
+        for batch in batches.iter().rev() {
+            assert_eq!(append(&store, "a", batch), 0);
+        }
+        let first = &batches[0][0];
+        assert_eq!(append(&store, "b", &vec![first.clone(), first.clone()]), 1);
+        drop(store);
+        let store = open();
+        assert_eq!(append(&store, "b", &vec![first.clone()]), 0);
+        for batch in &batches {
+            assert_eq!(append(&store, "a", batch), 0);
+        }
     }
 
     #[test]
