@@ -221,6 +221,7 @@ pub(crate) async fn repeatable(
     })?;
     let (mut parts, body) = request.into_parts();
     let (body, _reserved) = body::read(&app, Request::from_parts(parts.clone(), body)).await?;
+    parts.extensions.insert(key);
     // It is read and decompressed by now.
     parts.headers.remove(header::CONTENT_ENCODING);
     parts.headers.remove(header::CONTENT_LENGTH);
@@ -238,6 +239,48 @@ pub(crate) async fn repeatable(
         slot.keep(parts.status, parts.headers.get(header::ETAG), text.to_owned()).await?;
     }
     Ok(Response::from_parts(parts, answer.into()))
+}
+
+/// Makes something whose id the key stands for, as [`IdempotencyKey::derive`] says; without a key it just makes it.
+///
+/// The answer to an earlier request may be forgotten, or kept by another node: the store knows still. `is_same` says whether the body
+/// makes what it has, `version` whether that was changed since.
+pub(crate) async fn make<T, F>(
+    key: Option<IdempotencyKey>,
+    find: impl Fn() -> F,
+    is_same: impl Fn(&T) -> bool,
+    make: impl Future<Output = Result<T, Error>>,
+    answer: impl Fn(T) -> Response,
+    version: fn(&T) -> u64,
+) -> Answer<Response>
+where
+    F: Future<Output = Result<Option<T>, Error>>,
+{
+    let again = |stored: T| {
+        if version(&stored) != 1 {
+            let message = "what was made under this Idempotency-Key was changed since: look at it";
+            return Err(Error::new(ErrorKind::Conflict, "http.idempotency", message).into());
+        }
+        if !is_same(&stored) {
+            return Err(another_body());
+        }
+        let mut response = answer(stored);
+        response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+        Ok(response)
+    };
+    if key.is_some()
+        && let Some(stored) = find().await?
+    {
+        return again(stored);
+    }
+    match make.await {
+        Ok(made) => Ok(answer(made)),
+        // Another node was faster.
+        Err(error) if key.is_some() && error.kind() == ErrorKind::Conflict => {
+            find().await?.map_or_else(|| Err(error.into()), again)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The refusal of a second body under a key.

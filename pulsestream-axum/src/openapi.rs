@@ -78,7 +78,7 @@ fn describe(operation: &Operation, version: &str, schemas: &mut Map<String, Valu
     if operation.takes_key && version == "v2" {
         parameters.push(json!({
             "name": "Idempotency-Key", "in": "header", "required": false,
-            "description": "The first answer under a key is given again for a day; another body under it is refused.",
+            "description": "The first answer under a key is given again for a day, and later while what was made is unchanged; another body under it is refused.",
             "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
         }));
     }

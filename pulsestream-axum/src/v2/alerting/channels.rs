@@ -1,5 +1,6 @@
 //! `/api/v2/channels`. Secrets go in and never come out.
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
@@ -16,6 +17,7 @@ use super::shapes::ChannelView;
 use crate::access::Caller;
 use crate::app::App;
 use crate::failure::{Answer, Failure};
+use crate::idempotency::{self, IdempotencyKey};
 use crate::input::{Json, Params, Query};
 use crate::v2::cursor::{self, Pages, default_limit};
 use crate::v2::etag::{Change, versioned};
@@ -99,12 +101,26 @@ pub(super) async fn list(
 pub(super) async fn create(
     State(app): State<App>,
     caller: Caller,
+    key: Option<Extension<IdempotencyKey>>,
     Json(body): Json<ChannelIn>,
 ) -> Answer<Response> {
-    let id = ChannelId::from_u128(app.ps.env().uuid_v7()?);
+    let (tenant, key) = (caller.tenant(), key.map(|Extension(key)| key));
+    let id =
+        ChannelId::from_u128(key.map_or_else(|| app.ps.env().uuid_v7(), |key| Ok(key.derive(tenant, 0)))?);
     let channel = body.into_channel(id, None)?;
-    let channel = app.alerting(&caller).put_channel(caller.tenant(), channel, None).await?;
-    Ok(versioned(StatusCode::CREATED, channel.version, &channel.masked()))
+    let wanted = channel.clone();
+    idempotency::make(
+        key,
+        || app.ps.alert_store().channel(tenant, id),
+        |stored| {
+            let (version, created_at, updated_at) = (stored.version, stored.created_at, stored.updated_at);
+            *stored == Channel { version, created_at, updated_at, ..wanted.clone() }
+        },
+        app.alerting(&caller).put_channel(tenant, channel, None),
+        |channel| versioned(StatusCode::CREATED, channel.version, &channel.masked()),
+        |channel| channel.version,
+    )
+    .await
 }
 
 pub(super) async fn get(State(app): State<App>, caller: Caller, params: Params) -> Answer<Response> {

@@ -1,10 +1,11 @@
 //! `/api/v2/rules`.
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
 use pulsestream_core::Error;
-use pulsestream_core::alerting::{Rule, RuleExpression, RuleKind};
+use pulsestream_core::alerting::{DEFAULT_MAX_GROUPS, Rule, RuleExpression, RuleKind};
 use pulsestream_core::event::FieldPath;
 use pulsestream_core::id::{RuleId, TenantId};
 use pulsestream_core::ports::alert_store::{RuleActivity, RuleCursor, RuleQuery};
@@ -16,6 +17,7 @@ use super::shapes::RuleView;
 use crate::access::Caller;
 use crate::app::App;
 use crate::failure::{Answer, Failure};
+use crate::idempotency::{self, IdempotencyKey};
 use crate::input::{Json, Params, Query};
 use crate::v2::cursor::{self, Pages, default_limit};
 use crate::v2::etag::{Change, versioned};
@@ -86,13 +88,29 @@ pub(super) async fn list(
 pub(super) async fn create(
     State(app): State<App>,
     caller: Caller,
+    key: Option<Extension<IdempotencyKey>>,
     Json(body): Json<RuleIn>,
 ) -> Answer<Response> {
-    let tenant = caller.tenant();
-    let rule = body.into_rule(app.ps.alerting().new_rule_id()?)?;
-    let rule = app.alerting(&caller).create_rule(tenant, rule).await?;
-    let version = rule.version;
-    Ok(versioned(StatusCode::CREATED, version, &RuleOut::new(rule, RuleActivity::default())))
+    let (tenant, key) = (caller.tenant(), key.map(|Extension(key)| key));
+    let derived = key.map(|key| RuleId::from_u128(key.derive(tenant, 0)));
+    let id = derived.map_or_else(|| app.ps.alerting().new_rule_id(), Ok)?;
+    let rule = body.into_rule(id)?;
+    let wanted = rule.clone();
+    idempotency::make(
+        key,
+        || app.ps.alert_store().rule(tenant, id),
+        |stored| {
+            let (version, created_at, updated_at) = (stored.version, stored.created_at, stored.updated_at);
+            // What is not said is what this server allows.
+            let is_said = wanted.max_groups != DEFAULT_MAX_GROUPS;
+            let max_groups = if is_said { wanted.max_groups } else { stored.max_groups };
+            *stored == Rule { version, created_at, updated_at, max_groups, ..wanted.clone() }
+        },
+        app.alerting(&caller).create_rule(tenant, rule),
+        |rule| versioned(StatusCode::CREATED, rule.version, &RuleOut::new(rule, RuleActivity::default())),
+        |rule| rule.version,
+    )
+    .await
 }
 
 pub(super) async fn get(State(app): State<App>, caller: Caller, params: Params) -> Answer<Response> {

@@ -1,5 +1,6 @@
 //! `/api/v2/silences`.
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
@@ -14,6 +15,7 @@ use super::shapes::SilenceView;
 use crate::access::Caller;
 use crate::app::App;
 use crate::failure::{Answer, Failure};
+use crate::idempotency::{self, IdempotencyKey};
 use crate::input::{Json, Params, Query};
 use crate::v2::cursor::{self, Pages, default_limit};
 use crate::v2::etag::{Change, versioned};
@@ -113,12 +115,28 @@ pub(super) async fn list(
 pub(super) async fn create(
     State(app): State<App>,
     caller: Caller,
+    key: Option<Extension<IdempotencyKey>>,
     Json(body): Json<SilenceIn>,
 ) -> Answer<Response> {
-    let id = SilenceId::from_u128(app.ps.env().uuid_v7()?);
+    let (tenant, key) = (caller.tenant(), key.map(|Extension(key)| key));
+    let id =
+        SilenceId::from_u128(key.map_or_else(|| app.ps.env().uuid_v7(), |key| Ok(key.derive(tenant, 0)))?);
+    let starts_now = body.starts_at.is_none();
     let silence = body.into_silence(id, &caller, app.ps.env().now())?;
-    let silence = app.alerting(&caller).put_silence(caller.tenant(), silence, None).await?;
-    Ok(versioned(StatusCode::CREATED, silence.version, &silence))
+    let wanted = silence.clone();
+    idempotency::make(
+        key,
+        || app.ps.alert_store().silence(tenant, id),
+        |stored| {
+            (&stored.matchers, &stored.comment, stored.ends_at)
+                == (&wanted.matchers, &wanted.comment, wanted.ends_at)
+                && (starts_now || stored.starts_at == wanted.starts_at)
+        },
+        app.alerting(&caller).put_silence(tenant, silence, None),
+        |silence| versioned(StatusCode::CREATED, silence.version, &silence),
+        |silence| silence.version,
+    )
+    .await
 }
 
 pub(super) async fn get(State(app): State<App>, caller: Caller, params: Params) -> Answer<Response> {
