@@ -158,6 +158,8 @@ impl Error {
     /// Creates an [`ErrorKind::Invalid`] error that carries every refused field.
     pub fn invalid_fields(operation: &'static str, fields: Vec<FieldError>) -> Self {
         let message = match fields.as_slice() {
+            // What is refused is refused whole: there is no place to name.
+            [only] if only.pointer.is_empty() => Cow::Owned(only.message.clone()),
             [only] => Cow::Owned(only.to_string()),
             many => Cow::Owned(format!("{} fields are refused", many.len())),
         };
@@ -302,5 +304,8 @@ mod tests {
             error.to_string(),
             "ingest: 2 fields are refused; /title: is required; document: too deep"
         );
+        let one = |pointer| Error::invalid("rules.put", pointer, "length", "must not be empty");
+        assert_eq!(one("/title").message(), "/title: must not be empty");
+        assert_eq!(one("").message(), "must not be empty");
     }
 }
