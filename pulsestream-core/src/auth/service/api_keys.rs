@@ -73,7 +73,8 @@ impl AuthService {
         Ok(self.key_of(actor.tenant, key, "auth.api_key").await?.1.into())
     }
 
-    /// Makes a successor with the same name and scopes; the old key works for `overlap` longer, so that clients can change over.
+    /// Makes a successor with the same name and scopes; the old key works for `overlap` longer, so that clients can change over. A key that
+    /// was to expire has a successor that lives as long as it was to live.
     ///
     /// # Errors
     /// `Forbidden`, `NotFound`, `Conflict` for a key that no longer works, `Invalid` for an overlap above 90 days.
@@ -96,7 +97,8 @@ impl AuthService {
                 return Err(Error::new(ErrorKind::Conflict, OPERATION, "the key has expired or was revoked"));
             }
             let created_by = actor.subject.to_string();
-            let (new, record) = self.new_api_key(old.name.clone(), old.scopes, None, created_by)?;
+            let expires_at = old.expires_at.map(|at| now.plus(at.since(old.created_at)));
+            let (new, record) = self.new_api_key(old.name.clone(), old.scopes, expires_at, created_by)?;
             let end = now.plus(overlap);
             let ending = ApiKeyRecord {
                 expires_at: Some(old.expires_at.map_or(end, |at| at.min(end))),

@@ -76,6 +76,24 @@ async fn rotation_overlaps_for_as_long_as_asked() {
 }
 
 #[tokio::test]
+async fn the_successor_of_a_key_that_expires_expires_too() {
+    let world = World::new().await;
+    let shop = world.shop("shop").await;
+    let (service, origin) = (&world.service, &Origin::default());
+    let expires_at = Some(world.env.now().plus(seconds(100)));
+    let request = CreateApiKey { name: "short".into(), scopes: Scopes::INGEST_ONLY, expires_at };
+    let old = service.create_api_key(&shop.owner, &request, origin).await.unwrap();
+    world.clock.advance(seconds(90));
+    let new = service.rotate_api_key(&shop.owner, old.info.id, seconds(3_600), origin).await.unwrap();
+    assert_eq!(new.info.expires_at, Some(world.env.now().plus(seconds(100))));
+    world.clock.advance(seconds(10));
+    assert!(world.key_principal(&old.key).await.is_err(), "the overlap does not make it live longer");
+    assert!(world.key_principal(&new.key).await.is_ok());
+    world.clock.advance(seconds(90));
+    assert!(world.key_principal(&new.key).await.is_err());
+}
+
+#[tokio::test]
 async fn revocation_and_regeneration_are_at_once() {
     let world = World::new().await;
     let shop = world.shop("shop").await;
