@@ -142,15 +142,19 @@ impl IdentityStore for KeyValueIdentityStore {
 
     async fn find_users(&self, tenant: TenantId, query: &UserQuery) -> Result<UserPage> {
         let search = query.search.as_deref().map(str::to_lowercase);
-        let mut page = UserPage::default();
+        let (mut page, mut passed) = (UserPage::default(), 0);
         self.each_page(keys::users(tenant), &mut |entries| {
             for (_, value) in entries {
                 let user: UserRecord = decode(&value, "user")?;
                 if search.as_deref().is_none_or(|search| matches_search(&user, search)) {
-                    if page.total >= query.skip && page.users.len() < query.limit {
+                    page.total += 1;
+                    if query.after.is_some_and(|after| user.id <= after) {
+                        continue;
+                    }
+                    passed += 1;
+                    if passed > query.skip && page.users.len() < query.limit {
                         page.users.push(user);
                     }
-                    page.total += 1;
                 }
             }
             Ok(true)

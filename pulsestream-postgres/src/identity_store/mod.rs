@@ -135,12 +135,14 @@ impl IdentityStore for PostgresIdentityStore {
              and ($2 is null or exists (select from unnest(u.search) as part where strpos(part, $2) > 0))",
             self.schema()
         );
-        let page: Arc<str> =
-            Arc::from(format!("select {USER_COLUMNS} from {matches} order by u.user_id limit $3 offset $4"));
+        let page: Arc<str> = Arc::from(format!(
+            "select {USER_COLUMNS} from {matches} and ($5::uuid is null or u.user_id > $5) order by u.user_id limit $3 offset $4"
+        ));
         let count: Arc<str> = Arc::from(format!("select count(*) from {matches}"));
         let selected = vec![Param::uuid(tenant.as_u128()), Param::optional_text(search.as_deref())];
         let mut params = selected.clone();
         params.extend([Param::int8(saturating(query.limit)), Param::int8(saturating(query.skip))]);
+        params.push(Param::optional_uuid(query.after.map(UserId::as_u128)));
         self.database
             .read("identity_store.find_users", Scope::Tenant(tenant), move |connection| {
                 let (page, count) = (bound(page.clone(), &params), bound(count.clone(), &selected));

@@ -147,7 +147,8 @@ pub(super) async fn list(
     caller: Caller,
     Query(query): Query<UsersQuery>,
 ) -> Answer<axum::Json<UserListOut>> {
-    let query = UserQuery { skip: query.skip, limit: query.limit, search: query.search };
+    let query =
+        UserQuery { skip: query.skip, limit: query.limit, search: query.search, ..UserQuery::default() };
     let list = app.ps.accounts().list_users(&caller.principal, &query, &caller.origin).await?;
     Ok(axum::Json(UserListOut {
         users: list.users.into_iter().map(UserOut::from).collect(),

@@ -103,12 +103,13 @@ pub(super) async fn list(
     Query(query): Query<UserListQuery>,
 ) -> Answer<Response> {
     let pages = Pages::of(&app, caller.tenant(), "users", &query.search);
-    // Users are ordered by ids that ascend with time, so a number of users to pass over stays where it was.
-    let skip = pages.read::<usize>(query.cursor.as_deref())?.unwrap_or_default();
-    let asked = UserQuery { search: query.search, skip, limit: query.limit };
+    let after: Option<UserId> = pages.read(query.cursor.as_deref())?;
+    let asked = UserQuery { search: query.search, after, skip: 0, limit: query.limit };
     let found = app.ps.accounts().list_users(&caller.principal, &asked, &caller.origin).await?;
-    let end = skip + found.users.len();
-    let next_cursor = (end < found.total).then(|| pages.write(&end)).transpose()?;
+    // A page that is not full is the last; a full one that is not the only one may be followed by an empty one.
+    let is_last = found.users.len() < query.limit || (after.is_none() && found.total == query.limit);
+    let last = found.users.last().filter(|_| !is_last).map(|user| user.id);
+    let next_cursor = last.map(|id| pages.write(&id)).transpose()?;
     let users = found.users.into_iter().map(UserV2::from).collect();
     let page = UserPageOut { users, next_cursor, total: found.total };
     Ok(cursor::page(&uri, &page, page.next_cursor.as_deref()))

@@ -15,6 +15,30 @@ fn rows(page: &Value) -> &Vec<Value> {
 }
 
 #[tokio::test]
+async fn nobody_is_left_out_when_a_user_of_an_earlier_page_goes() {
+    let (server, own, _) = shops().await;
+    let owner = server.owner(&own).await;
+    let mut made = Vec::new();
+    for number in 0..4_u8 {
+        let user = json!({
+            "email": format!("u{number}@own.example"), "password": "a long passphrase 42", "full_name": "A User"
+        });
+        let user = server.call("POST", "/api/v2/users", &owner, Some(&user)).await.json();
+        made.push(user["id"].as_str().unwrap().to_owned());
+    }
+    let first = server.call("GET", "/api/v2/users?limit=3", &owner, None).await.json();
+    let gone = server.call("DELETE", &format!("/api/v2/users/{}", made[0]), &owner, None).await;
+    assert_eq!(gone.status, 204, "{}", gone.text());
+    let next = format!("/api/v2/users?limit=3&cursor={}", first["next_cursor"].as_str().unwrap());
+    let second = server.call("GET", &next, &owner, None).await.json();
+    let ids = |page: &Value| {
+        rows(page).iter().map(|user| user["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!((&ids(&first)[1..], &ids(&second)[..]), (&made[..2], &made[2..]));
+    assert_eq!((&second["total"], &second["next_cursor"]), (&json!(4), &Value::Null));
+}
+
+#[tokio::test]
 async fn every_list_has_pages_that_follow_each_other() {
     let (server, own, other) = shops().await;
     let (owner, others) = (server.owner(&own).await, server.owner(&other).await);

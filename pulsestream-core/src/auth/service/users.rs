@@ -351,7 +351,7 @@ impl AuthService {
         user: &UserRecord,
     ) -> Result<IdentityWrite> {
         let record = self.tenant_of(tenant, operation).await?;
-        let everybody = UserQuery { search: None, skip: 0, limit: usize::MAX };
+        let everybody = UserQuery { limit: usize::MAX, ..UserQuery::default() };
         let users = self.0.store.find_users(tenant, &everybody).await?.users;
         if users.iter().any(|other| other.id != user.id && is_active_owner(other)) {
             return Ok(IdentityWrite::PutTenant(Box::new(record)));
@@ -360,7 +360,7 @@ impl AuthService {
     }
 
     async fn require_room(&self, tenant: TenantId) -> Result<()> {
-        let query = UserQuery { search: None, skip: 0, limit: 1 };
+        let query = UserQuery { limit: 1, ..UserQuery::default() };
         let limit = self.0.settings.users_per_tenant;
         if self.0.store.find_users(tenant, &query).await?.total < limit {
             return Ok(());

@@ -32,7 +32,9 @@ pub enum UserLookup {
 pub struct UserQuery {
     /// Part of the e-mail address, user name or full name, upper or lower case.
     pub search: Option<String>,
-    /// Users to leave out at the start.
+    /// Only those that come after this one.
+    pub after: Option<UserId>,
+    /// Users to leave out at the start of these.
     pub skip: usize,
     /// Most users to return.
     pub limit: usize,

@@ -54,7 +54,7 @@ pub(super) async fn identity_deleted_tenant_is_gone(probe: Probe) {
         store.tenants(None, 9).await.expect("succeeds").iter().all(|tenant| tenant.id == neighbour.tenant)
     );
     assert_eq!(probe.user_by_id(1).await, None);
-    let everybody = UserQuery { search: None, skip: 0, limit: 9 };
+    let everybody = UserQuery { limit: 9, ..UserQuery::default() };
     assert_eq!(store.find_users(probe.tenant, &everybody).await.expect("succeeds"), UserPage::default());
     assert_eq!(store.session(probe.tenant, SessionId::from_u128(2)).await.expect("succeeds"), None);
     assert_eq!(store.sessions_of(probe.tenant, UserId::from_u128(1)).await.expect("succeeds"), []);

@@ -5,7 +5,7 @@ use crate::id::UserId;
 use crate::ports::identity::{AuditQuery, IdentityWrite, UserLookup, UserPage, UserQuery, UserRecord};
 
 async fn find(probe: &Probe, search: Option<&str>, skip: usize, limit: usize) -> UserPage {
-    let query = UserQuery { search: search.map(str::to_owned), skip, limit };
+    let query = UserQuery { search: search.map(str::to_owned), skip, limit, ..UserQuery::default() };
     probe.store.find_users(probe.tenant, &query).await.expect("find_users succeeds")
 }
 
@@ -32,7 +32,7 @@ pub(super) async fn identity_lookups_answer_in_order(probe: Probe) {
     assert_eq!(probe.store.users(probe.tenant, &[]).await.expect("users succeeds"), []);
 }
 
-/// Users come by ascending id, and the total counts those left out.
+/// Users come by ascending id, from the start or after one of them, and the total counts those left out.
 pub(super) async fn identity_users_are_paged(probe: Probe) {
     for number in [5, 3, 1, 4, 2] {
         probe.put_user(user_record(number, &format!("user{number}@mail.example"))).await;
@@ -49,6 +49,13 @@ pub(super) async fn identity_users_are_paged(probe: Probe) {
         assert_eq!((numbers(&page), page.total), (expected, 5), "skip {skip} limit {limit}");
     }
     assert_eq!(find(&probe, None, 0, usize::MAX).await.users.len(), 5);
+    for (after, skip, limit, expected) in
+        [(2, 0, 2, vec![3, 4]), (0, 0, 9, vec![1, 2, 3, 4, 5]), (1, 2, 9, vec![4, 5]), (5, 0, 9, vec![])]
+    {
+        let query = UserQuery { search: None, after: Some(UserId::from_u128(after)), skip, limit };
+        let page = probe.store.find_users(probe.tenant, &query).await.expect("find_users succeeds");
+        assert_eq!((numbers(&page), page.total), (expected, 5), "after {after} skip {skip} limit {limit}");
+    }
 }
 
 /// A search is for a part of address, user name or full name, in any case; no character of it is special.

@@ -155,7 +155,7 @@ async fn nobody_climbs() {
     for actor in [&viewer_principal, &admin_principal, &key] {
         assert_eq!(service.delete_tenant(actor, origin).await.unwrap_err().kind(), ErrorKind::Forbidden);
     }
-    let query = UserQuery { search: None, skip: 0, limit: 10 };
+    let query = UserQuery { limit: 10, ..UserQuery::default() };
     assert_eq!(
         service.list_users(&viewer_principal, &query, origin).await.unwrap_err().kind(),
         ErrorKind::Forbidden
@@ -266,7 +266,7 @@ async fn of_two_owners_that_end_each_other_at_once_one_stays() {
     let owners = [shop.registered.owner.id, world.user(&shop, "bo", Role::Owner).await.0.id];
     let principal = |id| Principal { subject: Subject::User(id), ..shop.owner.clone() };
     let active = async || {
-        let query = UserQuery { search: None, skip: 0, limit: 100 };
+        let query = UserQuery { limit: 100, ..UserQuery::default() };
         let users = world.service.list_users(&shop.owner, &query, &here).await.unwrap().users;
         users.into_iter().filter(|user| user.role == Role::Owner && user.is_active).collect::<Vec<_>>()
     };
@@ -317,7 +317,7 @@ async fn another_tenants_ids_are_those_of_nobody() {
     answers.dedup();
     assert_eq!(answers.len(), 1, "{answers:?}");
     assert_eq!(service.list_api_keys(&shop.owner, origin).await.unwrap().len(), 1);
-    let query = UserQuery { search: None, skip: 0, limit: 10 };
+    let query = UserQuery { limit: 10, ..UserQuery::default() };
     assert_eq!(service.list_users(&shop.owner, &query, origin).await.unwrap().total, 1);
 }
 

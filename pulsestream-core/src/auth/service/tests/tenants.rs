@@ -90,7 +90,7 @@ async fn users_are_listed_by_page_and_searched() {
         world.service.register_user(&shop.owner, &request, &Origin::default()).await.unwrap();
     }
     let list = |skip, limit, search: Option<&str>| {
-        let query = UserQuery { search: search.map(str::to_owned), skip, limit };
+        let query = UserQuery { search: search.map(str::to_owned), skip, limit, ..UserQuery::default() };
         let (service, owner) = (world.service.clone(), shop.owner.clone());
         async move { service.list_users(&owner, &query, &Origin::default()).await }
     };
