@@ -8,7 +8,7 @@ use pulsestream_core::event::Event;
 use pulsestream_embedded::EmbeddedStore;
 
 use crate::postgres::Postgres;
-use crate::rows::batches;
+use crate::rows::{Width, batches};
 use crate::table::Scenario;
 use crate::{Outcome, disk, duckdb, events, ours, sqlite};
 
@@ -38,11 +38,12 @@ fn many(folder: &Path, postgres: Option<&str>) -> Outcome<()> {
         scenario.rate("pulsestream", ours::load(&store, clients.clone())?);
         // What is left to do must not slow down the others.
         settle(store)?;
-        let (typed, opaque) = match sqlite {
+        let (typed, fields, opaque) = match sqlite {
             Some(rates) => rates,
             None => *sqlite.insert(sqlite_rates(folder, &clients[0])?),
         };
         scenario.rate("SQLite, one writer, columns, key and time index", typed);
+        scenario.rate("SQLite, one writer, the same without columns for paths", fields);
         scenario.rate("SQLite, one writer, opaque text, no key", opaque);
         if let Ok(python) = std::env::var("PYTHON") {
             scenario.rate("DuckDB, columns and key", duckdb::batches(&python, &clients, true)?);
@@ -69,7 +70,7 @@ fn one(folder: &Path, postgres: Option<&str>) -> Outcome<()> {
     let mut scenario = Scenario::new("One event an append, one client");
     scenario.rate("pulsestream", ours::load(&store, clients(7, 1, SINGLES, 1))?);
     let singles = batches(8, SINGLES, 1);
-    let typed = sqlite::typed(&folder.join("singles.sqlite"), &singles)?;
+    let typed = sqlite::typed(&folder.join("singles.sqlite"), &singles, Width::Paths)?;
     scenario.rate("SQLite, columns, key and time index", typed);
     if let Some(url) = postgres {
         scenario.rate("PostgreSQL, INSERT", Postgres::create(url)?.insert(&[singles])?);
@@ -99,9 +100,10 @@ fn settle(store: EmbeddedStore) -> Outcome<()> {
     Ok(())
 }
 
-/// Measures SQLite with typed columns, then with text that is made before the clock runs.
-fn sqlite_rates(folder: &Path, batches: &[Vec<Event>]) -> Outcome<(f64, f64)> {
-    let typed = sqlite::typed(&folder.join("typed.sqlite"), batches)?;
+/// Measures SQLite with typed columns, with those of the event's own fields only, and with text that is made before the clock runs.
+fn sqlite_rates(folder: &Path, batches: &[Vec<Event>]) -> Outcome<(f64, f64, f64)> {
+    let typed = sqlite::typed(&folder.join("typed.sqlite"), batches, Width::Paths)?;
+    let fields = sqlite::typed(&folder.join("fields.sqlite"), batches, Width::Fields)?;
     let opaque: Vec<Vec<_>> = batches
         .iter()
         .map(|batch| {
@@ -109,7 +111,7 @@ fn sqlite_rates(folder: &Path, batches: &[Vec<Event>]) -> Outcome<(f64, f64)> {
             batch.iter().map(text).collect()
         })
         .collect::<Outcome<_>>()?;
-    Ok((typed, sqlite::opaque(&folder.join("opaque.sqlite"), &opaque)?))
+    Ok((typed, fields, sqlite::opaque(&folder.join("opaque.sqlite"), &opaque)?))
 }
 
 /// Divides events among clients, each with a seed of its own.

@@ -7,14 +7,14 @@ use pulsestream_core::event::Event;
 use serde_json::{Map, Value};
 
 use crate::Outcome;
-use crate::rows::{COLUMNS, Cell, Kind, Row, columns, row};
+use crate::rows::{Cell, Kind, Width};
 
 /// Inserts batches into typed columns from Arrow tables made before the clock runs; returns events per second. With a key repeated
 /// ids vanish, as they do in the embedded store. It keeps the smallest and largest time of each row group, so it needs no other index.
 pub(crate) fn batches(python: &str, clients: &[Vec<Vec<Event>>], key: bool) -> Outcome<f64> {
     let folder = tempfile::tempdir_in(".")?;
     let folder = folder.path();
-    let types = columns(|kind| match kind {
+    let types = Width::Paths.types(|kind| match kind {
         Kind::Text => "VARCHAR",
         Kind::Integer => "BIGINT",
         Kind::Real => "DOUBLE",
@@ -22,7 +22,7 @@ pub(crate) fn batches(python: &str, clients: &[Vec<Vec<Event>>], key: bool) -> O
     for (index, batches) in clients.iter().enumerate() {
         let mut out = BufWriter::new(std::fs::File::create(folder.join(format!("{index}.ndjson")))?);
         for event in batches.iter().flatten() {
-            serde_json::to_writer(&mut out, &object(&row(event)))?;
+            serde_json::to_writer(&mut out, &object(Width::Paths, event))?;
             out.write_all(b"\n")?;
         }
         out.flush()?;
@@ -39,13 +39,13 @@ pub(crate) fn batches(python: &str, clients: &[Vec<Vec<Event>>], key: bool) -> O
     Ok(String::from_utf8(output.stdout)?.trim().parse()?)
 }
 
-/// Names the cells of a row.
-pub(crate) fn object(row: &Row<'_>) -> Map<String, Value> {
-    let value = |cell: &Cell| match cell {
+/// Returns an event as an object with its columns.
+pub(crate) fn object(width: Width, event: &Event) -> Map<String, Value> {
+    let value = |cell: Cell| match cell {
         Cell::Null => Value::Null,
-        Cell::Text(text) => text.as_ref().into(),
-        Cell::Integer(number) => (*number).into(),
-        Cell::Real(number) => (*number).into(),
+        Cell::Text(text) => text.into(),
+        Cell::Integer(number) => number.into(),
+        Cell::Real(number) => number.into(),
     };
-    COLUMNS.iter().zip(row).map(|((name, _), cell)| ((*name).to_owned(), value(cell))).collect()
+    width.columns().zip(width.row(event)).map(|((name, _), cell)| (name.to_owned(), value(cell))).collect()
 }

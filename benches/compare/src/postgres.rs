@@ -8,7 +8,10 @@ use postgres::{Client, NoTls, Statement};
 use pulsestream_core::event::Event;
 
 use crate::Outcome;
-use crate::rows::{Cell, Kind, columns, row};
+use crate::rows::{Cell, Kind, Width};
+
+/// The columns of the table.
+const WIDTH: Width = Width::Paths;
 
 /// A table in a schema of its own, which is dropped with it.
 pub(crate) struct Postgres {
@@ -29,7 +32,7 @@ impl Postgres {
                 return Err(format!("PostgreSQL runs with {setting}={value}: that is not durable").into());
             }
         }
-        let types = columns(|kind| match kind {
+        let types = WIDTH.types(|kind| match kind {
             Kind::Text => "text",
             Kind::Integer => "bigint",
             Kind::Real => "double precision",
@@ -74,7 +77,7 @@ impl Postgres {
     pub(crate) fn insert(&self, clients: &[Vec<Vec<Event>>]) -> Outcome<f64> {
         self.run(clients, |client, statement, batch| {
             for event in batch {
-                let row = row(event);
+                let row = WIDTH.row(event);
                 let values: Vec<_> = row.iter().map(parameter).collect();
                 let values: Vec<_> = values.iter().map(|value| &**value).collect();
                 client.execute(statement, &values)?;
@@ -92,7 +95,7 @@ impl Postgres {
         for _ in clients {
             let mut client = Client::connect(&self.url, NoTls)?;
             let places: Vec<String> =
-                (1..=crate::rows::COLUMNS.len()).map(|number| format!("${number}")).collect();
+                (1..=WIDTH.columns().count()).map(|number| format!("${number}")).collect();
             let insert =
                 format!("INSERT INTO {SCHEMA}.events VALUES ({}) ON CONFLICT DO NOTHING", places.join(", "));
             let statement = client.prepare(&insert)?;
@@ -158,7 +161,7 @@ impl postgres::types::ToSql for Nothing {
 fn copy_text(batch: &[Event]) -> Vec<u8> {
     let mut text = String::new();
     for event in batch {
-        for (index, cell) in row(event).iter().enumerate() {
+        for (index, cell) in WIDTH.row(event).iter().enumerate() {
             if index > 0 {
                 text.push('\t');
             }

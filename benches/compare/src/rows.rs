@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use pulsestream_core::event::{ErrorDetails, Event};
+use pulsestream_core::event::{ErrorDetails, Event, ValueRef};
 use pulsestream_core::testkit::EventGenerator;
 use pulsestream_core::text::Text;
 use serde_json::{Map, Value};
@@ -50,6 +50,58 @@ pub(crate) const COLUMNS: [(&str, Kind); 31] = [
     ("cache_hit", Kind::Integer),
 ];
 
+/// Columns of the paths into tags, payload and metadata that a segment has columns for too: those that one event in 64 has.
+pub(crate) const PATHS: [(&str, Kind); 12] = [
+    ("context.tags.experiment", Kind::Text),
+    ("context.tags.region", Kind::Text),
+    ("metadata.host", Kind::Text),
+    ("metadata.region", Kind::Text),
+    ("metadata.schema", Kind::Real),
+    ("payload.coupon", Kind::Text),
+    ("payload.currency", Kind::Text),
+    ("payload.gift", Kind::Integer),
+    ("payload.plan", Kind::Text),
+    ("payload.product.category", Kind::Text),
+    ("payload.product.sku", Kind::Text),
+    ("payload.total", Kind::Real),
+];
+
+/// Which columns a table has.
+#[derive(Clone, Copy)]
+pub(crate) enum Width {
+    /// Those of the event's own fields.
+    Fields,
+    /// [`PATHS`] as well.
+    Paths,
+}
+
+impl Width {
+    /// Returns names and types.
+    pub(crate) fn columns(self) -> impl Iterator<Item = (&'static str, Kind)> {
+        let paths = match self {
+            Self::Fields => &[][..],
+            Self::Paths => &PATHS,
+        };
+        COLUMNS.iter().chain(paths).copied()
+    }
+
+    /// Returns the columns of a `CREATE TABLE`, with the types of a store.
+    pub(crate) fn types(self, name: impl Fn(Kind) -> &'static str) -> String {
+        let columns: Vec<String> =
+            self.columns().map(|(column, kind)| format!("\"{column}\" {}", name(kind))).collect();
+        columns.join(", ")
+    }
+
+    /// Returns an event as a row of one tenant; this is part of what the other stores are timed for, as encoding is for ours.
+    pub(crate) fn row(self, event: &Event) -> Row<'_> {
+        let mut row = fields(event);
+        if let Self::Paths = self {
+            row.extend(paths(event));
+        }
+        row
+    }
+}
+
 /// A value of a row, borrowed from its event.
 pub(crate) enum Cell<'a> {
     Null,
@@ -58,7 +110,7 @@ pub(crate) enum Cell<'a> {
     Real(f64),
 }
 
-/// A row, in the order of [`COLUMNS`].
+/// A row, in the order of the columns.
 pub(crate) type Row<'a> = Vec<Cell<'a>>;
 
 /// Returns batches of events that nobody else of the run has.
@@ -67,8 +119,41 @@ pub(crate) fn batches(seed: u64, events: u64, size: u64) -> Vec<Vec<Event>> {
     (0..events / size).map(|_| (0..size).map(|_| generator.event()).collect()).collect()
 }
 
-/// Returns an event as a row of one tenant; this is part of what the other stores are timed for, as encoding is for ours.
-pub(crate) fn row(event: &Event) -> Row<'_> {
+/// Returns the values at [`PATHS`], each object read once.
+fn paths(event: &Event) -> [Cell<'_>; PATHS.len()] {
+    fn cell(value: ValueRef<'_>) -> Cell<'_> {
+        match value {
+            ValueRef::Text(text) => Cell::Text(text),
+            ValueRef::Number(number) => Cell::Real(number),
+            ValueRef::Bool(value) => Cell::Integer(value.into()),
+            _ => Cell::Null,
+        }
+    }
+    let mut cells = [const { Cell::Null }; PATHS.len()];
+    for (place, tag) in ["experiment", "region"].iter().enumerate() {
+        cells[place] =
+            event.context.tags.get(tag).map_or(Cell::Null, |value| Cell::Text(value.as_str().into()));
+    }
+    event.metadata.leaves(&mut |path, value| match path {
+        ["host"] => cells[2] = cell(value),
+        ["region"] => cells[3] = cell(value),
+        ["schema"] => cells[4] = cell(value),
+        _ => {}
+    });
+    event.payload.leaves(&mut |path, value| match path {
+        ["coupon"] => cells[5] = cell(value),
+        ["currency"] => cells[6] = cell(value),
+        ["gift"] => cells[7] = cell(value),
+        ["plan"] => cells[8] = cell(value),
+        ["product", "category"] => cells[9] = cell(value),
+        ["product", "sku"] => cells[10] = cell(value),
+        ["total"] => cells[11] = cell(value),
+        _ => {}
+    });
+    cells
+}
+
+fn fields(event: &Event) -> Row<'_> {
     fn text(text: &Option<Text>) -> Cell<'_> {
         text.as_ref().map_or(Cell::Null, |text| Cell::Text(text.as_str().into()))
     }
@@ -113,11 +198,4 @@ pub(crate) fn row(event: &Event) -> Row<'_> {
         size(metrics.response_size_bytes),
         integer(metrics.cache_hit.map(i64::from)),
     ]
-}
-
-/// Returns the columns of a `CREATE TABLE`, with the types of a store.
-pub(crate) fn columns(name: impl Fn(Kind) -> &'static str) -> String {
-    let columns: Vec<String> =
-        COLUMNS.iter().map(|(column, kind)| format!("\"{column}\" {}", name(*kind))).collect();
-    columns.join(", ")
 }

@@ -8,7 +8,7 @@ use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 use rusqlite::{Connection, ToSql, params_from_iter};
 
 use crate::Outcome;
-use crate::rows::{COLUMNS, Cell, Kind, columns, row};
+use crate::rows::{Cell, Kind, Width};
 
 impl ToSql for Cell<'_> {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
@@ -31,16 +31,16 @@ fn open(path: &Path) -> Outcome<Connection> {
 
 /// Inserts batches into typed columns, one transaction each; returns events per second. A key makes repeated ids vanish, and an
 /// index gives the events of a time, as the embedded store does both.
-pub(crate) fn typed(path: &Path, batches: &[Vec<Event>]) -> Outcome<f64> {
+pub(crate) fn typed(path: &Path, batches: &[Vec<Event>], width: Width) -> Outcome<f64> {
     let mut connection = open(path)?;
-    let types = columns(|kind| match kind {
+    let types = width.types(|kind| match kind {
         Kind::Text => "TEXT",
         Kind::Integer => "INTEGER",
         Kind::Real => "REAL",
     });
     connection.execute(&format!("CREATE TABLE events ({types}, PRIMARY KEY (tenant, id))"), ())?;
     connection.execute("CREATE INDEX events_by_time ON events (tenant, timestamp)", ())?;
-    let places = vec!["?"; COLUMNS.len()].join(", ");
+    let places = vec!["?"; width.columns().count()].join(", ");
     let insert = format!("INSERT OR IGNORE INTO events VALUES ({places})");
     let started = Instant::now();
     for batch in batches {
@@ -48,7 +48,7 @@ pub(crate) fn typed(path: &Path, batches: &[Vec<Event>]) -> Outcome<f64> {
         {
             let mut statement = transaction.prepare_cached(&insert)?;
             for event in batch {
-                statement.execute(params_from_iter(row(event)))?;
+                statement.execute(params_from_iter(width.row(event)))?;
             }
         }
         transaction.commit()?;

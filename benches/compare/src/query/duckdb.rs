@@ -10,7 +10,7 @@ use super::answers::Answer;
 use super::questions::{Ask, Question};
 use super::{SHARES, Times, ours};
 use crate::Outcome;
-use crate::rows::{Kind, columns};
+use crate::rows::{Kind, Width};
 
 /// What DuckDB answered, for all questions.
 pub(super) struct Measured {
@@ -46,7 +46,7 @@ pub(super) fn measure(
     questions: &[Question],
     ids: &[Vec<String>],
 ) -> Outcome<Measured> {
-    let types = columns(|kind| match kind {
+    let types = Width::Fields.types(|kind| match kind {
         Kind::Text => "VARCHAR",
         Kind::Integer => "BIGINT",
         Kind::Real => "DOUBLE",

@@ -14,7 +14,7 @@ use pulsestream_core::testkit::EventGenerator;
 use pulsestream_embedded::EmbeddedStore;
 use serde_json::{Map, Value, json};
 
-use crate::rows::row;
+use crate::rows::Width;
 use crate::{Outcome, events};
 pub(crate) use answers::{Answer, compare};
 pub(crate) use ours::table;
@@ -147,7 +147,7 @@ fn load(
 
 /// An event as a row for DuckDB, with columns for the paths that our segments shred too.
 fn object(tenant: usize, event: &Event) -> Map<String, Value> {
-    let mut object = crate::duckdb::object(&row(event));
+    let mut object = crate::duckdb::object(Width::Fields, event);
     object.insert("tenant".to_owned(), json!(tenant));
     let payload: Value = serde_json::from_str(event.payload.as_str()).unwrap_or_default();
     object.insert("payload_coupon".to_owned(), payload["coupon"].clone());
