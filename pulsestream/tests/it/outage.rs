@@ -2,6 +2,7 @@
 
 use pulsestream::ErrorKind;
 use pulsestream::prelude::*;
+use pulsestream_redis::RedisConfig;
 use pulsestream_testtools::{REDIS, RedisServer, eventually_async, find_program};
 
 fn event(id: &str, ps: &PulseStream) -> Event {
@@ -42,7 +43,11 @@ async fn limits_become_local_and_that_is_told() {
 async fn without_its_queue_it_accepts_nothing_and_afterwards_everything_is_stored() {
     let Some(program) = find_program(&REDIS) else { return };
     let mut redis = RedisServer::start(&program, &[]).unwrap();
-    let ps = PulseStream::open(&format!("memory:?redis={}&queue=redis", redis.url())).await.unwrap();
+    // What was handed to the worker in an answer that did not arrive comes again after this long.
+    let mut config = RedisConfig::default();
+    config.queue.visibility_timeout_ms = 300;
+    let url = format!("memory:?redis={}&queue=redis", redis.url());
+    let ps = PulseStream::builder().with_redis_config(config).open(&url).await.unwrap();
     let shop = ps.tenant(TenantId::from_name("shop"));
     shop.ingest(event("before", &ps)).await.unwrap();
     redis.kill().unwrap();
