@@ -174,11 +174,13 @@ async fn ready(State(app): State<App>) -> Response {
 
 async fn metrics(State(app): State<App>) -> Response {
     let uptime = app.ps.uptime();
-    let queue = match app.ps.ingest().queue() {
-        Some(queue) => in_time(queue.depth()).await.ok(),
-        None => None,
+    let queue = async {
+        match app.ps.ingest().queue() {
+            Some(queue) => in_time(queue.depth()).await.ok(),
+            None => None,
+        }
     };
-    let store = in_time(app.ps.event_store().check()).await;
+    let (queue, store) = tokio::join!(queue, in_time(app.ps.event_store().check()));
     let impairments = store.map(|store| store.impairments).unwrap_or_default();
     let page = app.telemetry.render(&app.ps, uptime, app.bodies.used(), queue, &impairments);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response()

@@ -2,7 +2,7 @@
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use pulsestream_core::{Error, ErrorKind};
+use pulsestream_core::ErrorKind;
 use serde::Serialize;
 
 use crate::failure::{Answer, Failure};
@@ -19,41 +19,36 @@ pub(super) fn versioned(status: StatusCode, version: u64, body: &impl Serialize)
 /// How often a change is begun again that others were faster than.
 const MAX_TRIES: usize = 8;
 
-/// A change of something with a version. It is made to the version that was read, which the store compares in the same step;
-/// when somebody else was faster it begins again with what they left, if `If-Match` allows that version.
-#[derive(Debug)]
-pub(super) struct Change<'h> {
-    headers: &'h HeaderMap,
-    tries: usize,
-    /// What the store refused, and for which version.
-    refused: Option<(u64, Error)>,
-}
-
-impl<'h> Change<'h> {
-    /// Begins a change.
-    pub(super) fn of(headers: &'h HeaderMap) -> Self {
-        Self { headers, tries: 0, refused: None }
-    }
-
-    /// Returns the version to change, which was just read.
-    pub(super) fn version(&mut self, version: u64) -> Answer<u64> {
-        if let Some((before, error)) = self.refused.take()
-            && (before == version || self.tries == MAX_TRIES)
+/// Changes something with a version. `write` makes the change to the version that was read, which the store compares in the same step;
+/// when somebody else was faster, both begin again with what they left, if `If-Match` allows that version.
+pub(super) async fn change<T, C, R, W>(
+    headers: &HeaderMap,
+    read: impl Fn() -> R,
+    version: fn(&T) -> u64,
+    write: impl Fn(T, u64) -> W,
+) -> Answer<C>
+where
+    R: Future<Output = Answer<T>>,
+    W: Future<Output = Answer<C>>,
+{
+    let (mut tries, mut refused) = (0, None::<(u64, Failure)>);
+    loop {
+        let stored = read().await?;
+        let version = version(&stored);
+        // What is refused though nobody changed it is refused for another reason.
+        if let Some((before, failure)) = refused.take()
+            && (before == version || tries == MAX_TRIES)
         {
-            return Err(error.into());
+            return Err(failure);
         }
-        require_match(self.headers, version)?;
-        self.tries += 1;
-        Ok(version)
-    }
-
-    /// Takes the store's refusal to change a version: whether it is final shows when the thing is read again.
-    pub(super) fn refused(&mut self, version: u64, error: Error) -> Answer<()> {
-        if error.kind() != ErrorKind::Conflict {
-            return Err(error.into());
+        require_match(headers, version)?;
+        tries += 1;
+        match write(stored, version).await {
+            Err(failure) if failure.error().kind() == ErrorKind::Conflict => {
+                refused = Some((version, failure))
+            }
+            done => return done,
         }
-        self.refused = Some((version, error));
-        Ok(())
     }
 }
 

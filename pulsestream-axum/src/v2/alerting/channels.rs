@@ -20,7 +20,7 @@ use crate::failure::{Answer, Failure};
 use crate::idempotency::{self, IdempotencyKey};
 use crate::input::{Json, Params, Query};
 use crate::v2::cursor::{self, Pages, default_limit};
-use crate::v2::etag::{Change, versioned};
+use crate::v2::etag::{change, versioned};
 
 /// Stands for a secret that is stored.
 const MASK: &str = "***";
@@ -135,16 +135,13 @@ pub(super) async fn replace(
     params: Params,
     Json(body): Json<ChannelIn>,
 ) -> Answer<Response> {
-    let mut change = Change::of(&headers);
-    loop {
-        let old = stored(&app, caller.tenant(), &params).await?;
-        let version = change.version(old.version)?;
+    let (tenant, channels, body) = (caller.tenant(), &app.alerting(&caller), &body);
+    let put = |old: Channel, version| async move {
         let channel = body.clone().into_channel(old.id, Some(&old))?;
-        match app.alerting(&caller).put_channel(caller.tenant(), channel, Some(version)).await {
-            Ok(channel) => return Ok(versioned(StatusCode::OK, channel.version, &channel.masked())),
-            Err(error) => change.refused(version, error)?,
-        }
-    }
+        Ok(channels.put_channel(tenant, channel, Some(version)).await?)
+    };
+    let channel = change(&headers, || stored(&app, tenant, &params), |channel| channel.version, put).await?;
+    Ok(versioned(StatusCode::OK, channel.version, &channel.masked()))
 }
 
 pub(super) async fn delete(
@@ -153,15 +150,12 @@ pub(super) async fn delete(
     headers: HeaderMap,
     params: Params,
 ) -> Answer<StatusCode> {
-    let mut change = Change::of(&headers);
-    loop {
-        let channel = stored(&app, caller.tenant(), &params).await?;
-        let version = change.version(channel.version)?;
-        match app.alerting(&caller).delete_channel(caller.tenant(), channel.id, Some(version)).await {
-            Ok(()) => return Ok(StatusCode::NO_CONTENT),
-            Err(error) => change.refused(version, error)?,
-        }
-    }
+    let (tenant, channels) = (caller.tenant(), &app.alerting(&caller));
+    let delete = |channel: Channel, version| async move {
+        Ok(channels.delete_channel(tenant, channel.id, Some(version)).await?)
+    };
+    change(&headers, || stored(&app, tenant, &params), |channel| channel.version, delete).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 pub(super) async fn test(

@@ -13,7 +13,7 @@ use crate::access::Caller;
 use crate::app::App;
 use crate::failure::{Answer, Failure};
 use crate::input::Json;
-use crate::v2::etag::{Change, versioned};
+use crate::v2::etag::{change, versioned};
 
 /// Who is told about which alerts, and when nobody is.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -66,15 +66,14 @@ pub(super) async fn replace(
     Json(body): Json<RoutingIn>,
 ) -> Answer<Response> {
     let routing = body.into_routing()?;
-    let mut change = Change::of(&headers);
-    loop {
-        let stored = app.ps.alert_store().routing(caller.tenant()).await?;
-        let version = change.version(stored.version)?;
-        match app.alerting(&caller).put_routing(caller.tenant(), routing.clone(), version).await {
-            Ok(routing) => return Ok(versioned(StatusCode::OK, routing.version, &routing)),
-            Err(error) => change.refused(version, error)?,
-        }
-    }
+    let (tenant, alerting) = (caller.tenant(), &app.alerting(&caller));
+    let (store, routing) = (app.ps.alert_store(), &routing);
+    let read = || async move { Ok(store.routing(tenant).await?) };
+    let put = |_: Routing, version| async move {
+        Ok(alerting.put_routing(tenant, routing.clone(), version).await?)
+    };
+    let routing = change(&headers, read, |routing| routing.version, put).await?;
+    Ok(versioned(StatusCode::OK, routing.version, &routing))
 }
 
 impl RoutingIn {

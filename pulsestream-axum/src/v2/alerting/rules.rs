@@ -20,7 +20,7 @@ use crate::failure::{Answer, Failure};
 use crate::idempotency::{self, IdempotencyKey};
 use crate::input::{Json, Params, Query};
 use crate::v2::cursor::{self, Pages, default_limit};
-use crate::v2::etag::{Change, versioned};
+use crate::v2::etag::{change, versioned};
 
 /// A rule, as shown.
 #[derive(Debug, Serialize)]
@@ -125,16 +125,12 @@ pub(super) async fn replace(
     params: Params,
     Json(body): Json<RuleIn>,
 ) -> Answer<Response> {
-    let mut change = Change::of(&headers);
-    loop {
-        let old = stored(&app, caller.tenant(), &params).await?;
-        let version = change.version(old.version)?;
-        let rule = body.clone().into_rule(old.id)?;
-        match app.alerting(&caller).update_rule(caller.tenant(), rule, Some(version)).await {
-            Ok(rule) => return show(&app, caller.tenant(), rule).await,
-            Err(error) => change.refused(version, error)?,
-        }
-    }
+    let (tenant, rules, body) = (caller.tenant(), &app.alerting(&caller), &body);
+    let put = |old: Rule, version| async move {
+        Ok(rules.update_rule(tenant, body.clone().into_rule(old.id)?, Some(version)).await?)
+    };
+    let rule = change(&headers, || stored(&app, tenant, &params), |rule| rule.version, put).await?;
+    show(&app, tenant, rule).await
 }
 
 pub(super) async fn delete(
@@ -143,15 +139,11 @@ pub(super) async fn delete(
     headers: HeaderMap,
     params: Params,
 ) -> Answer<StatusCode> {
-    let mut change = Change::of(&headers);
-    loop {
-        let rule = stored(&app, caller.tenant(), &params).await?;
-        let version = change.version(rule.version)?;
-        match app.alerting(&caller).delete_rule(caller.tenant(), rule.id, Some(version)).await {
-            Ok(()) => return Ok(StatusCode::NO_CONTENT),
-            Err(error) => change.refused(version, error)?,
-        }
-    }
+    let (tenant, rules) = (caller.tenant(), &app.alerting(&caller));
+    let delete =
+        |rule: Rule, version| async move { Ok(rules.delete_rule(tenant, rule.id, Some(version)).await?) };
+    change(&headers, || stored(&app, tenant, &params), |rule| rule.version, delete).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 pub(super) async fn enable(
@@ -179,16 +171,12 @@ async fn switch(
     params: &Params,
     is_active: bool,
 ) -> Answer<Response> {
-    let tenant = caller.tenant();
-    let mut change = Change::of(headers);
-    loop {
-        let rule = stored(app, tenant, params).await?;
-        let version = change.version(rule.version)?;
-        match app.alerting(caller).set_rule_active(tenant, rule.id, is_active, Some(version)).await {
-            Ok(rule) => return show(app, tenant, rule).await,
-            Err(error) => change.refused(version, error)?,
-        }
-    }
+    let (tenant, rules) = (caller.tenant(), &app.alerting(caller));
+    let switch = |rule: Rule, version| async move {
+        Ok(rules.set_rule_active(tenant, rule.id, is_active, Some(version)).await?)
+    };
+    let rule = change(headers, || stored(app, tenant, params), |rule| rule.version, switch).await?;
+    show(app, tenant, rule).await
 }
 
 async fn show(app: &App, tenant: TenantId, rule: Rule) -> Answer<Response> {

@@ -18,7 +18,7 @@ use crate::failure::{Answer, Failure};
 use crate::idempotency::{self, IdempotencyKey};
 use crate::input::{Json, Params, Query};
 use crate::v2::cursor::{self, Pages, default_limit};
-use crate::v2::etag::{Change, versioned};
+use crate::v2::etag::{change, versioned};
 
 /// Which silences to list.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -151,17 +151,15 @@ pub(super) async fn replace(
     params: Params,
     Json(body): Json<SilenceIn>,
 ) -> Answer<Response> {
-    let mut change = Change::of(&headers);
-    loop {
-        let old = stored(&app, caller.tenant(), &params).await?;
-        let version = change.version(old.version)?;
-        let new = body.clone().into_silence(old.id, &caller, app.ps.env().now())?;
+    let (tenant, silences) = (caller.tenant(), &app.alerting(&caller));
+    let (app, caller, body) = (&app, &caller, &body);
+    let put = |old: Silence, version| async move {
+        let new = body.clone().into_silence(old.id, caller, app.ps.env().now())?;
         let silence = Silence { created_by: old.created_by, ..new };
-        match app.alerting(&caller).put_silence(caller.tenant(), silence, Some(version)).await {
-            Ok(silence) => return Ok(versioned(StatusCode::OK, silence.version, &silence)),
-            Err(error) => change.refused(version, error)?,
-        }
-    }
+        Ok(silences.put_silence(tenant, silence, Some(version)).await?)
+    };
+    let silence = change(&headers, || stored(app, tenant, &params), |silence| silence.version, put).await?;
+    Ok(versioned(StatusCode::OK, silence.version, &silence))
 }
 
 pub(super) async fn delete(
@@ -170,15 +168,12 @@ pub(super) async fn delete(
     headers: HeaderMap,
     params: Params,
 ) -> Answer<StatusCode> {
-    let mut change = Change::of(&headers);
-    loop {
-        let silence = stored(&app, caller.tenant(), &params).await?;
-        let version = change.version(silence.version)?;
-        match app.alerting(&caller).delete_silence(caller.tenant(), silence.id, Some(version)).await {
-            Ok(()) => return Ok(StatusCode::NO_CONTENT),
-            Err(error) => change.refused(version, error)?,
-        }
-    }
+    let (tenant, silences) = (caller.tenant(), &app.alerting(&caller));
+    let delete = |silence: Silence, version| async move {
+        Ok(silences.delete_silence(tenant, silence.id, Some(version)).await?)
+    };
+    change(&headers, || stored(&app, tenant, &params), |silence| silence.version, delete).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 impl SilenceIn {
